@@ -1,0 +1,20 @@
+"""The tri-plane's axes: the only definition of plane order and sign (EG3D, Sec. 3).
+
+A point of the cube [-box/2, box/2]^3 is looked up at column = first axis, row = second axis of each plane; both grow with the
+coordinate. The rasteriser draws in these coordinates and the sampler reads in them, so the two cannot disagree.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+PLANE_AXES = ((0, 1), (0, 2), (2, 1))
+"""front (x, y), top (x, z), side (z, y)."""
+FRONT, TOP, SIDE = range(3)
+
+
+def plane_coordinates(points: Tensor, box_warp: float) -> Tensor:
+    """World points [N, M, 3] to sampling coordinates [N, 3, M, 2] (column, row), in [-1, 1] inside the cube."""
+    scaled = points * (2 / box_warp)
+    return torch.stack([scaled[..., list(axes)] for axes in PLANE_AXES], dim=1)
