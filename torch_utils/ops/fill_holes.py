@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -27,9 +29,24 @@ def fill_holes(mask: Tensor, *, backend: Backend = "auto") -> Tensor:
         raise ValueError(f"mask: shape {tuple(mask.shape)}, expected [B, 1, H, W]")
     if mask.dtype not in (torch.float32, torch.float64):
         raise ValueError(f"mask: dtype {mask.dtype}, expected float32 or float64")
-    if resolve_backend(backend, "fill_holes", mask.device.type) == "cpu":
+    if _backend(backend, mask.device.type) == "cpu":
         return torch.ops.next3d.fill_holes(mask.detach())
     return _fill_holes_ref(mask.detach())
+
+
+@torch.compiler.assume_constant_result
+def _backend(backend: Backend, device: str) -> str:
+    return resolve_backend(backend, "fill_holes", device, _register)
+
+
+def _register() -> None:
+    """Tell torch.compile and autograd about the C++ op."""
+
+    def setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.mark_non_differentiable(output)
+
+    torch.library.register_fake("next3d::fill_holes", lambda mask: mask.new_empty(mask.shape))
+    torch.library.register_autograd("next3d::fill_holes", lambda ctx, gradient: None, setup_context=setup)
 
 
 def _fill_holes_ref(mask: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ triangle index. Triangles without area, or with a coordinate that is not finite,
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -75,7 +75,7 @@ def rasterize(
     """
     _check_inputs(points, faces, size, cull)
     fixed = points.detach()
-    if resolve_backend(backend, "rasterize", points.device.type) == "cpu":
+    if _backend(backend, points.device.type) == "cpu":
         fragments = Fragments(*torch.ops.next3d.rasterize(fixed, faces, size[0], size[1], perspective, cull))
     else:
         fragments = _rasterize_ref(fixed, faces, size, perspective, cull)
@@ -115,6 +115,28 @@ def interpolate(attributes: Tensor, corner_index: Tensor, fragments: Fragments) 
 def pixel_centers(count: int, device: torch.device | str = "cpu") -> Tensor:
     """Centres [count] of a row of pixels across [-1, 1], float64."""
     return (2 * torch.arange(count, device=device, dtype=torch.float64) + 1) / count - 1
+
+
+@torch.compiler.assume_constant_result
+def _backend(backend: Backend, device: str) -> str:
+    return resolve_backend(backend, "rasterize", device, _register)
+
+
+def _register() -> None:
+    """Tell torch.compile and autograd about the C++ op."""
+
+    def fake(points: Tensor, faces: Tensor, height: int, width: int, perspective: bool, cull: str) -> tuple[Tensor, Tensor, Tensor]:
+        shape = (points.shape[0], height, width)
+        return faces.new_empty(shape), points.new_empty(*shape, 3), points.new_empty(shape)
+
+    def setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        ctx.mark_non_differentiable(*output)  # `differentiable=True` works outside of the op
+
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[None, ...]:
+        return (None,) * 6
+
+    torch.library.register_fake("next3d::rasterize", fake)
+    torch.library.register_autograd("next3d::rasterize", backward, setup_context=setup)
 
 
 def _check_inputs(points: Tensor, faces: Tensor, size: tuple[int, int], cull: str) -> None:
