@@ -101,12 +101,17 @@ class Identity(TensorBundle):
 
 @dataclass(frozen=True)
 class Rasters(TensorBundle):
-    """The posed mesh seen in the plane views (front, left, right, top); rows and columns follow PLANE_AXES."""
+    """The posed mesh drawn into the plane views; rows and columns follow PLANE_AXES.
+
+    Views (front, top, left, right) are in the order of `next3d.planes.rasterize.VIEWS`; coverage is per plane.
+    """
 
     uv: Tensor
     """[N, 4, P, P, 2], u and v in [0, 1]; (0, 0) outside the mesh."""
+    visible: Tensor
+    """[N, 4, 1, P, P] in [0, 1]: the UV mask of face and eyes where the mesh shows them; the mouth hole is open."""
     coverage: Tensor
-    """[N, 4, 1, P, P] in [0, 1]: where the mesh shows its face or eyes; the front view's mouth hole is filled."""
+    """[N, 3, 1, P, P] in [0, 1], per plane: what belongs to the dynamic planes; the front's mouth hole is filled."""
 
 
 @dataclass(frozen=True)

@@ -6,15 +6,6 @@ coordinate. The rasteriser draws in these coordinates and the sampler reads in t
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
-
 PLANE_AXES = ((0, 1), (0, 2), (2, 1))
 """front (x, y), top (x, z), side (z, y)."""
 FRONT, TOP, SIDE = range(3)
-
-
-def plane_coordinates(points: Tensor, box_warp: float) -> Tensor:
-    """World points [N, M, 3] to sampling coordinates [N, 3, M, 2] (column, row), in [-1, 1] inside the cube."""
-    scaled = points * (2 / box_warp)
-    return torch.stack([scaled[..., list(axes)] for axes in PLANE_AXES], dim=1)

@@ -1,0 +1,36 @@
+"""The small network that reads plane features: density and colour features at a point (EG3D, Sec. 3)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from next3d.stylegan2.layers import FullyConnected
+
+COLOR_MARGIN = 0.001
+"""Colours are a sigmoid stretched by this margin at both ends, so that black and white are reachable (mip-NeRF, Sec. 3.1)."""
+
+
+@dataclass(frozen=True)
+class Samples:
+    """What the decoder finds at M points."""
+
+    features: Tensor
+    """[N, M, C], about [0, 1]; the first three are red, green, blue."""
+    density: Tensor
+    """[N, M], raw: softplus(density - 1) is density per world unit."""
+
+
+class Decoder(nn.Module):
+    """Mean plane features [N, M, C] to `Samples`: one hidden softplus layer."""
+
+    def __init__(self, in_features: int, *, hidden: int, out_features: int) -> None:
+        super().__init__()
+        self.net = nn.Sequential(FullyConnected(in_features, hidden), nn.Softplus(), FullyConnected(hidden, 1 + out_features))
+
+    def forward(self, features: Tensor) -> Samples:
+        raw = self.net(features)
+        color = torch.sigmoid(raw[..., 1:]) * (1 + 2 * COLOR_MARGIN) - COLOR_MARGIN
+        return Samples(color, raw[..., 0])

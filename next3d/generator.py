@@ -1,0 +1,170 @@
+"""The generator, left to right as in the paper's figure (Next3D, Fig. 2): latent, head and camera to an image.
+
+z, c --mapping--> Styles --identity--> neural texture, static planes      once per face
+texture, mesh --animate--> Planes                                         once per expression
+Planes, camera --render--> image                                          once per view
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from next3d.config import GeneratorConfig
+from next3d.decoder import Decoder
+from next3d.head.topology import Topology
+from next3d.planes.blend import blend_planes
+from next3d.planes.mouth import build_mouth
+from next3d.planes.rasterize import rasterize_planes
+from next3d.planes.sample import texture_planes
+from next3d.render.rays import camera_rays
+from next3d.render.renderer import decode_points, render_rays
+from next3d.stylegan2.layers import Noise
+from next3d.stylegan2.mapping import MappingNetwork
+from next3d.stylegan2.synthesis import SynthesisNetwork, style_rows
+from next3d.superres import Superresolution
+from next3d.types import Camera, GeneratorOutput, HeadMesh, Identity, Planes, Probe, Rasters, RaySampling, Styles
+
+
+class Generator(nn.Module):
+    """Animatable 3D heads. Every stage is a method; `forward` runs them all.
+
+    `noise` is the per-pixel noise of the synthesis networks: each layer's fixed map ("const"), none, or fresh draws from a generator.
+    """
+
+    def __init__(self, config: GeneratorConfig, topology: Topology) -> None:
+        super().__init__()
+        self.config = config
+        self.topology = topology
+        sizes: dict[str, Any] = {
+            "style_size": config.style_size,
+            "channel_base": config.channel_base,
+            "channel_max": config.channel_max,
+            "clamp": config.clamp,
+        }
+        label_size = config.label_size if config.mapping.pose_conditioning else 0
+        self.static_rows, self.texture_rows = style_rows(config.plane_resolution), style_rows(config.texture_resolution)
+        self.mapping_network = MappingNetwork(
+            config.latent_size, label_size, config.style_size, layers=config.mapping.layers, lr_multiplier=config.mapping.lr_multiplier
+        )
+        self.texture = SynthesisNetwork(resolution=config.texture_resolution, image_channels=config.plane_channels, **sizes)
+        self.static = SynthesisNetwork(resolution=config.plane_resolution, image_channels=3 * config.plane_channels, **sizes)
+        self.mouth = build_mouth(config)
+        render = config.render
+        self.decoder = Decoder(config.plane_channels, hidden=render.decoder_hidden, out_features=render.feature_channels)
+        self.superres = Superresolution(
+            config.superres, in_channels=render.feature_channels, image_resolution=config.image_resolution, style_size=config.style_size
+        )
+
+    def mapping(self, z: Tensor, c: Tensor, *, truncation: float = 1.0, cutoff: int | None = None, update_average: bool = False) -> Styles:
+        """Latents to styles.
+
+        Args:
+            z: [N, Z], standard normal.
+            c: [N, 25] camera labels; ignored without pose conditioning.
+            truncation: 1 leaves styles as they are, 0 gives the mean face.
+            cutoff: truncate only this many rows (static rows first); None truncates all.
+            update_average: move the running mean that truncation uses (training).
+        """
+        w = self.mapping_network(z, c[:, : self.config.label_size])  # [N, W]
+        if update_average:
+            self.mapping_network.update_average(w)
+        rows = w[:, None].expand(-1, self.static_rows + self.texture_rows, -1)
+        rows = self.mapping_network.truncate(rows, truncation, cutoff)
+        return Styles(static=rows[:, : self.static_rows], texture=rows[:, self.static_rows :])
+
+    def identity(self, styles: Styles, *, noise: Noise = "const") -> Identity:
+        """Neural texture and static planes of a face."""
+        texture = self.texture(styles.texture, noise)  # [N, C, T, T]
+        static = self.static(styles.static, noise).unflatten(1, (3, -1))  # [N, 3, C, P, P]
+        return Identity(texture=texture, static=static, styles=styles)
+
+    def rasterize(self, mesh: HeadMesh, *, differentiable: bool = False) -> Rasters:
+        """Draw the posed mesh into the plane views; depends on the mesh alone."""
+        config = self.config
+        return rasterize_planes(
+            mesh, self.topology, resolution=config.plane_resolution, box_warp=config.render.box_warp, differentiable=differentiable
+        )
+
+    def animate(
+        self,
+        identity: Identity,
+        mesh: HeadMesh,
+        *,
+        rasters: Rasters | None = None,
+        noise: Noise = "const",
+        probe: Probe | None = None,
+    ) -> Planes:
+        """Put the texture on the posed mesh, complete the mouth, add hair and shoulders.
+
+        Args:
+            rasters: what `rasterize(mesh)` returned, if it is known already.
+            probe: receives "texture_planes", "mouth_crop", "mouth", ... and "planes".
+        """
+        rasters = self.rasterize(mesh) if rasters is None else rasters
+        drawn = texture_planes(identity.texture, rasters)  # [N, 3, C, P, P]
+        dynamic = self.mouth(drawn, mesh.landmarks, identity.styles.static, noise, probe)
+        planes = blend_planes(identity.static, dynamic, rasters)
+        if probe is not None:
+            probe("texture_planes", drawn)
+            probe("planes", planes.features)
+        return planes
+
+    def render(
+        self,
+        planes: Planes,
+        camera: Camera,
+        styles: Styles,
+        *,
+        resolution: int | None = None,
+        sampling: RaySampling | None = None,
+        noise: Noise = "const",
+        probe: Probe | None = None,
+    ) -> GeneratorOutput:
+        """One view of the planes.
+
+        Args:
+            resolution: r, neural rendering resolution; None takes the configuration's.
+            sampling: where random numbers come from; None samples mid-points.
+            probe: receives "features".
+        """
+        resolution = resolution or self.config.render.resolution
+        rays = camera_rays(camera, resolution)  # [N, r * r, 3]
+        sums = render_rays(planes, rays, self.decoder, self.config.render, sampling or RaySampling())
+        image_of: Callable[[Tensor], Tensor] = lambda rows: rows.transpose(1, 2).unflatten(2, (resolution, resolution))  # noqa: E731
+        features = 2 * image_of(sums.features) - 1  # [N, C, r, r] in [-1, 1]
+        image = self.superres(features, styles.static, noise)  # [N, 3, H, H]
+        if probe is not None:
+            probe("features", features)
+        return GeneratorOutput(
+            image=image, image_raw=features[:, :3], depth=image_of(sums.depth), weights=image_of(sums.weights.sum(2, keepdim=True))
+        )
+
+    def density(self, planes: Planes, points: Tensor) -> Tensor:
+        """Raw density [N, M, 1] at world points [N, M, 3]; softplus(density - 1) is density per world unit."""
+        return decode_points(planes, points, self.decoder, self.config.render.box_warp).density[..., None]
+
+    def forward(
+        self,
+        z: Tensor,
+        c: Tensor,
+        mesh: HeadMesh,
+        *,
+        camera: Camera | None = None,
+        truncation: float = 1.0,
+        sampling: RaySampling | None = None,
+        noise: Noise = "const",
+    ) -> GeneratorOutput:
+        """Latents [N, Z], labels [N, 25] and posed heads to images, seen by the labels' cameras unless `camera` is given."""
+        styles = self.mapping(z, c, truncation=truncation)
+        identity = self.identity(styles, noise=noise)
+        planes = self.animate(identity, mesh, noise=noise)
+        return self.render(planes, camera or Camera.from_label(c), styles, sampling=sampling, noise=noise)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Generator:
+        super()._apply(fn, recurse)
+        self.topology = self.topology.to(next(self.parameters()).device)
+        return self

@@ -1,0 +1,63 @@
+"""Samples along rays to colours and depth (NeRF, Eq. 3, on interval mid-points as in EG3D)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+MIN_TOTAL = 1e-6
+
+
+@dataclass(frozen=True)
+class RaySums:
+    """What rays see."""
+
+    features: Tensor
+    """[N, R, C]."""
+    depth: Tensor
+    """[N, R, 1], world units; the far end for empty rays."""
+    weights: Tensor
+    """[N, R, S - 1], per interval from near to far; >= 0, sum <= 1."""
+
+
+def composite(features: Tensor, density: Tensor, depths: Tensor) -> RaySums:
+    """Accumulate the samples of each ray, front to back.
+
+    Depths may come in any order (coarse samples, then fine ones): only depths and densities are sorted, and the weights are carried
+    back to the samples, because moving the features would cost far more.
+
+    Args:
+        features: [N, R, S, C].
+        density: [N, R, S], raw network output; softplus(density - 1) is density per world unit.
+        depths: [N, R, S], world units.
+
+    Raises:
+        ValueError: fewer than two samples, or shapes that disagree.
+    """
+    if depths.shape[-1] < 2 or features.shape[:3] != depths.shape or density.shape != depths.shape:
+        raise ValueError(
+            f"composite: features {tuple(features.shape)}, density {tuple(density.shape)}, depths {tuple(depths.shape)}; "
+            "need [N, R, S, C], [N, R, S], [N, R, S] with S >= 2"
+        )
+    ordered, order = depths.sort(dim=-1)
+    weights = interval_weights(density.gather(-1, order), ordered)  # [N, R, S - 1]
+    # The sum over interval mid-points is the sum over samples of the mean of the two neighbouring weights.
+    per_sample = 0.5 * (F.pad(weights, (0, 1)) + F.pad(weights, (1, 0)))  # [N, R, S]
+    total = weights.sum(dim=-1, keepdim=True)
+    mean_depth = (per_sample * ordered).sum(dim=-1, keepdim=True) / total.clamp_min(MIN_TOTAL)
+    mean_depth = torch.where(total > MIN_TOTAL, mean_depth, ordered[..., -1:])
+    depth = mean_depth.clamp(ordered[..., :1], ordered[..., -1:])  # rounding may leave the interval
+    unordered = torch.zeros_like(per_sample).scatter(-1, order, per_sample)
+    summed = (unordered[..., None, :] @ features).squeeze(-2)  # [N, R, C]
+    return RaySums(summed, depth, weights)
+
+
+def interval_weights(density: Tensor, depths: Tensor) -> Tensor:
+    """How much each interval contributes to its ray: [N, R, S - 1]."""
+    middle = 0.5 * (density[..., 1:] + density[..., :-1])
+    thickness = F.softplus(middle - 1) * depths.diff(dim=-1)  # optical thickness of each interval
+    before = F.pad(thickness.cumsum(dim=-1)[..., :-1], (1, 0))  # thickness in front of it
+    return (1 - torch.exp(-thickness)) * torch.exp(-before)
