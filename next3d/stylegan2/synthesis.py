@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from next3d.stylegan2.layers import Noise, SynthesisLayer, ToRGB
