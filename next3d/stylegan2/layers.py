@@ -5,6 +5,7 @@ Parameter names and shapes are those of published checkpoints.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
@@ -15,8 +16,8 @@ from torch import Tensor, nn
 from torch_utils.ops.bias_act import Activation, bias_act
 from torch_utils.ops.modulated_conv import conv2d_resample, modulated_conv2d
 
-Noise = Literal["const", "none"] | torch.Generator
-"""Per-pixel noise: the layer's fixed map, none, or fresh draws from a generator."""
+Noise = Literal["const", "none"] | torch.Generator | Callable[[tuple[int, ...]], Tensor]
+"""Per-pixel noise: the layer's fixed map, none, fresh draws from a generator, or a function from shape to draws on the right device."""
 
 NORM_EPS = 1e-8
 
@@ -106,6 +107,9 @@ class SynthesisLayer(nn.Module):
         if noise == "const":
             return self.noise_const * self.noise_strength
         shape = (batch, 1, self.resolution, self.resolution)
+        if callable(noise):
+            return noise(shape) * self.noise_strength
+        assert isinstance(noise, torch.Generator)
         return torch.randn(shape, generator=noise, device=self.noise_const.device) * self.noise_strength
 
 
