@@ -14,6 +14,7 @@ import os
 import shlex
 import subprocess
 import sys
+import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -99,7 +100,8 @@ def _library(op: str) -> Path:
             library = folder / f"{op}.so"
             if not library.exists():
                 logging.getLogger(__name__).info("Building the C++ operator %s; this happens once.", op)
-                os.replace(_build(op, compiler, folder), library)
+                with tempfile.TemporaryDirectory(dir=folder, prefix="build-") as work:
+                    os.replace(_build(op, compiler, Path(work)), library)
         return library
     except OSError as error:
         raise _BuildProblem(f"{error}. Set TORCH_EXTENSIONS_DIR to a folder that can be written to.") from error
@@ -164,12 +166,10 @@ def _locked(path: Path) -> Iterator[None]:
         yield
 
 
-def _build(op: str, compiler: _Compiler, folder: Path) -> Path:
-    """Compile `op` with ninja below `folder` and return the library."""
-    work = folder / "build"
-    work.mkdir(exist_ok=True)
+def _build(op: str, compiler: _Compiler, work: Path) -> Path:
+    """Compile `op` with ninja in the empty folder `work` and return the library."""
     (work / "build.ninja").write_text(_ninja_file(op, compiler))
-    log = folder / "build.log"
+    log = work.parent / "build.log"
     with open(log, "w+") as output:
         if _run_ninja(work, output) != 0:
             output.seek(0)
