@@ -1,0 +1,71 @@
+"""What one generated picture is made of, and the function that makes it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from next3d.generator import Generator
+from next3d.head.model import HeadModel, HeadParams
+from next3d.types import Camera, TensorBundle
+from training.metrics.controls import Control
+from training.randomness import Draws
+
+BATCH = 16
+"""Images generated at once."""
+
+
+@dataclass(frozen=True)
+class Scenes(TensorBundle):
+    """N heads of N people under N cameras."""
+
+    z: Tensor
+    """[N, Z], who it is."""
+    params: HeadParams
+    """What the head does."""
+    camera: Camera
+    """From where; its label also conditions the generator, as in training."""
+
+    def __len__(self) -> int:
+        return len(self.z)
+
+    def commanded(self, control: Control, value: Tensor) -> Scenes:
+        """The same people and cameras with a control at `value` [N]."""
+        return replace(self, params=control.set(self.params, value.to(self.params.pose)))
+
+
+Sampler = Callable[[Scenes], Tensor]
+"""Scenes to images [N, 3, H, H] in [-1, 1]."""
+
+
+def random_people(params: HeadParams, camera: Camera, latent_size: int, seed: int = 0) -> Scenes:
+    """Scenes of N given heads and cameras, each with a person of its own."""
+    index = torch.arange(len(params.scale))
+    return Scenes(Draws(seed).normal("metrics: z", index, latent_size), params, camera)
+
+
+def generator_sampler(generator: Generator, head: HeadModel) -> Sampler:
+    """The sampler of a network: constant noise, rays sampled in the middle of their strata, pixels of 8 bits as photos have them.
+
+    Generator and head model are on one device; images come back to the CPU.
+    """
+    device = next(generator.parameters()).device
+
+    @torch.inference_mode()
+    def sample(scenes: Scenes) -> Tensor:
+        images = []
+        for start in range(0, len(scenes), BATCH):
+            part = scenes[start : start + BATCH].to(device)
+            output = generator(part.z, part.camera.to_label(), head(part.params))
+            images.append(quantise(output.image).cpu())
+        return torch.cat(images)
+
+    return sample
+
+
+def quantise(images: Tensor) -> Tensor:
+    """Clamp to [-1, 1] and round to the 256 values that an 8-bit image can have."""
+    return ((images.float() + 1) * 127.5).round().clamp(0, 255) / 127.5 - 1
