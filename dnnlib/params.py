@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,21 @@ def parse_grid(text: str) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
+def parse_degrees(text: str) -> tuple[float, ...]:
+    """`-20,0,20` in degrees to radians.
+
+    Raises:
+        ValueError: not finite numbers separated by commas.
+    """
+    try:
+        angles = tuple(math.radians(float(part)) for part in text.split(","))
+    except ValueError:
+        angles = (math.nan,)
+    if not all(map(math.isfinite, angles)):
+        raise ValueError(f"'{text}' is not a list of angles; write degrees, for example -20,0,20")
+    return angles
+
+
 class Seeds(click.ParamType):
     """A list of whole numbers such as `0-3,7`."""
 
@@ -74,6 +90,21 @@ class Grid(click.ParamType):
             return value
         try:
             return parse_grid(str(value))
+        except ValueError as error:
+            self.fail(f"{error}.", param, ctx)
+
+
+class Degrees(click.ParamType):
+    """Angles such as `-20,0,20`; the value is in radians."""
+
+    name = "degrees"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[float, ...]:
+        """Text in degrees to radians; a tuple passes through."""
+        if isinstance(value, tuple):
+            return value
+        try:
+            return parse_degrees(str(value))
         except ValueError as error:
             self.fail(f"{error}.", param, ctx)
 
@@ -118,3 +149,4 @@ EXISTING_PATH = click.Path(exists=True, readable=True, path_type=Path)
 OUTPUT_DIR = OutputDir()
 SEEDS = Seeds()
 GRID = Grid()
+DEGREES = Degrees()

@@ -1,0 +1,138 @@
+"""How heads move in a video. Everything is a pure function of the time t in [0, 1): videos are reproducible, and loop.
+
+A motion may turn the camera, pose the head, or walk from face to face; what it leaves alone is computed once for the whole video.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+from torch import Tensor
+
+from dnnlib.errors import UserError
+from next3d.head.model import HeadModel, HeadParams, Joint
+
+GAZE_YAW, GAZE_PITCH = 0.4, 0.25
+"""How far the eyes turn, radians: the range that the synthetic portraits cover."""
+JAW_OPEN = 0.35
+"""Jaw angle of a mouth that is wide open, radians."""
+ORBIT_YAW, ORBIT_PITCH = 0.5, 0.15
+"""How far the camera swings from the front, radians."""
+
+Mover = Callable[[HeadModel, HeadParams, float], HeadParams]
+
+_LID_YAW, _LID_PITCH = 0.6, 0.5  # radians of gaze at which an eyeLook direction is fully on
+_FACES: tuple[Mapping[str, float], ...] = (
+    {"mouthSmile": 1.0, "cheekSquint": 0.6},
+    {"browInnerUp": 0.8, "browOuterUp": 0.9, "eyeWide": 0.7},
+    {"mouthPucker": 0.8, "mouthFunnel": 0.3},
+    {"browDown": 0.8, "noseSneer": 0.5, "mouthFrown": 0.6},
+)
+
+
+@dataclass(frozen=True)
+class Motion:
+    """One kind of video."""
+
+    summary: str
+    """What it shows, for the help text."""
+    pose: Mover | None = None
+    """Rest parameters of N heads and t to the parameters at t; None keeps the heads still."""
+    angles: Callable[[float], tuple[float, float]] | None = None
+    """t to the camera's yaw and pitch in radians; None keeps the frontal portrait camera."""
+    walks: bool = False
+    """Faces turn into each other."""
+
+
+def swell(t: float) -> float:
+    """Smoothly from 0 to 1 and back while t goes from 0 to 1."""
+    return 0.5 - 0.5 * math.cos(2 * math.pi * t)
+
+
+def gaze_angles(t: float) -> tuple[float, float]:
+    """Pitch (positive is down) and yaw (positive is the person's left) of the eyes, radians: a lying figure of eight."""
+    return GAZE_PITCH * math.sin(4 * math.pi * t), GAZE_YAW * math.sin(2 * math.pi * t)
+
+
+def move_gaze(head: HeadModel, rest: HeadParams, t: float) -> HeadParams:
+    """Eyes wander, lids follow."""
+    pitch, yaw = gaze_angles(t)
+    pose = rest.pose.clone()
+    for eye in (Joint.LEFT_EYE, Joint.RIGHT_EYE):
+        pose[:, eye, 0], pose[:, eye, 1] = pitch, yaw
+    strengths = {"eyeLookDown": pitch / _LID_PITCH, "eyeLookUp": -pitch / _LID_PITCH}
+    for side, outwards in (("Left", yaw), ("Right", -yaw)):
+        strengths |= {f"eyeLookOut{side}": outwards / _LID_YAW, f"eyeLookIn{side}": -outwards / _LID_YAW}
+    strengths = {name: max(0.0, value) for name, value in strengths.items()}
+    return replace(rest, pose=pose, expression=set_expressions(head, rest.expression, strengths))
+
+
+def move_jaw(head: HeadModel, rest: HeadParams, t: float) -> HeadParams:
+    """The mouth opens wide and shuts, twice."""
+    pose = rest.pose.clone()
+    pose[:, Joint.JAW, 0] = JAW_OPEN * swell(2 * t)
+    return replace(rest, pose=pose)
+
+
+def move_lids(head: HeadModel, rest: HeadParams, t: float) -> HeadParams:
+    """Both eyes shut and open, twice; slowly enough to be looked at."""
+    return replace(rest, expression=_set_known(head, rest.expression, {"eyeBlink": swell(2 * t) ** 2}))
+
+
+def move_expression(head: HeadModel, rest: HeadParams, t: float) -> HeadParams:
+    """A smile, surprise, a pucker and a frown, one after the other."""
+    face, part = divmod(t % 1 * len(_FACES), 1)
+    strengths = {name: top * swell(part) for name, top in _FACES[int(face)].items()}
+    return replace(rest, expression=_set_known(head, rest.expression, strengths))
+
+
+def orbit_angles(t: float) -> tuple[float, float]:
+    """Yaw and pitch of the camera, radians: once around an ellipse in front of the face."""
+    return ORBIT_YAW * math.sin(2 * math.pi * t), ORBIT_PITCH * math.sin(4 * math.pi * t)
+
+
+def walk_position(count: int, start: int, t: float) -> tuple[int, int, float]:
+    """Where a walk through `count` faces that begins at face `start` is at time t: from this face, to that one, how far in [0, 1].
+
+    The walk visits every face once, eases in and out at each, and ends where it began.
+    """
+    step, part = divmod(t % 1 * count, 1)
+    first = (start + int(step)) % count
+    return first, (first + 1) % count, swell(part / 2)
+
+
+def set_expressions(head: HeadModel, expression: Tensor, strengths: Mapping[str, float]) -> Tensor:
+    """Coefficients [N, E] with the named directions set; "mouthSmile" also means "mouthSmileLeft" and "mouthSmileRight".
+
+    Names that the head does not have are left out.
+    """
+    changed = expression.clone()
+    for column, name in enumerate(head.expression_names):
+        short = name.removesuffix("Left").removesuffix("Right")
+        strength = strengths.get(name, strengths.get(short))
+        if strength is not None:
+            changed[:, column] = strength
+    return changed
+
+
+def _set_known(head: HeadModel, expression: Tensor, strengths: Mapping[str, float]) -> Tensor:
+    """`set_expressions` for motions that consist of nothing else."""
+    known = {name.removesuffix("Left").removesuffix("Right") for name in head.expression_names}
+    if not known & set(strengths):
+        raise UserError(
+            f"head model {head.identifier}: has none of the expressions {', '.join(strengths)} that this motion needs; "
+            "choose another motion."
+        )
+    return set_expressions(head, expression, strengths)
+
+
+MOTIONS: Mapping[str, Motion] = {
+    "gaze": Motion("eyes wander, lids follow", pose=move_gaze),
+    "expression": Motion("smile, surprise, pucker, frown", pose=move_expression),
+    "jaw": Motion("the mouth opens and shuts", pose=move_jaw),
+    "blink": Motion("both eyes shut and open", pose=move_lids),
+    "orbit": Motion("the camera swings around a still head", angles=orbit_angles),
+    "interpolate": Motion("each face turns into the next", walks=True),
+}
