@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 import click
 
 from dnnlib.errors import UserError
+from dnnlib.machine import physical_cores
 from dnnlib.params import EXISTING_FILE, SEEDS
 
 if TYPE_CHECKING:
@@ -54,10 +55,9 @@ def open_network(path: Path, device: str, threads: int | None) -> tuple[Generato
 
 def choose_device(name: str, threads: int | None) -> torch.device:
     """`auto`, `cpu`, `cuda` or `cuda:N` to a device that exists; sets the number of CPU threads on the way."""
-    import psutil
     import torch
 
-    torch.set_num_threads(threads or psutil.cpu_count(logical=False) or 1)
+    torch.set_num_threads(threads or physical_cores())
     cuda = torch.cuda.device_count() if torch.cuda.is_available() else 0
     known = ["cpu", *(["cuda"] if cuda else []), *(f"cuda:{index}" for index in range(cuda))]
     if name == "auto":
