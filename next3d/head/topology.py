@@ -36,12 +36,18 @@ class Topology:
     """[68] int64: the landmark that mirrors each landmark."""
     regions: Mapping[str, Tensor] = field(default_factory=dict)
     """Vertex masks [V] bool by name: face, left_eye, right_eye, left_iris, right_iris, left_lids, right_lids, lips, mouth_interior,
-    teeth, tongue, scalp, left_ear, right_ear, neck. "Left" is the person's left (+x)."""
+    teeth, tongue, scalp, left_ear, right_ear, neck; the default head also has left_pupil, right_pupil, left_brow, right_brow.
+    face includes lids and lips, an eye its iris, an iris its pupil; otherwise regions do not overlap. "Left" is the person's left (+x)."""
 
     def to(self, device: torch.device | str) -> Topology:
         """A copy on `device`."""
         moved = {f.name: getattr(self, f.name).to(device) for f in fields(self) if isinstance(getattr(self, f.name), Tensor)}
         return replace(self, **moved, regions={name: mask.to(device) for name, mask in self.regions.items()})
+
+    def geometry(self) -> dict[str, Tensor]:
+        """The tensors that data and model must agree on: triangles, UVs and the landmark embedding, without masks and colours."""
+        named = {name: getattr(self, name) for name in ("faces", "uvs", "uv_faces", "landmark_faces", "landmark_barycentrics")}
+        return {name: tensor for name, tensor in named.items() if tensor is not None}
 
     def landmarks(self, vertices: Tensor) -> Tensor:
         """The 68 landmarks [N, 68, 3] of posed vertices [N, V, 3]."""

@@ -1,0 +1,178 @@
+"""The left half of the default head as one mesh: skin, lid margins, mouth cavity and the parts, joined and labelled."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+
+from next3d.head.chart import TOP, Chart, Indices, build_chart, chart_to_uv, rays
+from next3d.head.parts import Part, ear, eyeball, mouth_cavity, teeth, tongue
+from next3d.head.sculpt import EYE_CENTER, EYE_RADIUS, Array, cast, mouth_line
+
+JAW_HINGE = np.array([0.0, -1.6, -6.9])
+NECK_JOINT = np.array([0.0, -6.0, -9.0])
+
+
+class Piece(IntEnum):
+    """What a vertex belongs to."""
+
+    SKIN = 0
+    LID_MARGIN = 1
+    EYEBALL = 2
+    EAR = 3
+    UPPER_TEETH = 4
+    LOWER_TEETH = 5
+    TONGUE = 6
+    CAVITY = 7
+
+
+@dataclass(frozen=True)
+class HalfHead:
+    """The left half (x >= 0), n vertices in cm."""
+
+    vertices: Array
+    """[n, 3]; x is exactly 0 on the middle line."""
+    faces: Indices
+    """[m, 3], counter-clockwise from outside."""
+    uv: Array
+    """[k, 2]; the middle line of the skin's front has u = 0.5 exactly."""
+    uv_faces: Indices
+    """[m, 3]."""
+    piece: Indices
+    """[n], Piece."""
+    chart: Array
+    """[n, 2]: chart coordinates of skin vertices, NaN elsewhere."""
+    jaw: Array
+    """[n] in [0, 1]: how far a vertex follows the jaw."""
+    flat: Chart
+    """The skin's chart; its indices are vertex indices too."""
+    lid_margin: Indices
+    """[2 * EYE_STEPS]: where each lid's inner edge meets the eyeball, in the order of Chart.eye_rings."""
+
+
+def build_half() -> HalfHead:
+    """Sculpt and join everything."""
+    flat = _weld_crown(build_chart())
+    skin = _skin_vertices(flat)
+    jaw = skin_jaw_weight(flat.points, skin)
+    margin, margin_uv, margin_faces = _lid_margin(flat, skin)
+    rim = np.concatenate([flat.upper_lip[0], flat.lower_lip[0][-2::-1]])
+    cavity, cavity_uv, cavity_faces = mouth_cavity(skin[rim])
+    builder = _Builder(skin, flat.triangles, chart_to_uv(flat.points), jaw)
+    first_margin = builder.hang(flat.eye_rings[0], margin, margin_uv, margin_faces, Piece.LID_MARGIN, np.zeros(len(margin)))
+    builder.hang(rim, cavity, cavity_uv, cavity_faces, Piece.CAVITY, _cavity_jaw_weight(jaw[rim], len(cavity)))
+    for piece, part, weight in (
+        (Piece.EYEBALL, eyeball(), 0.0),
+        (Piece.EAR, ear(), 0.0),
+        (Piece.UPPER_TEETH, teeth(upper=True), 0.0),
+        (Piece.LOWER_TEETH, teeth(upper=False), 1.0),
+        (Piece.TONGUE, tongue(), 1.0),
+    ):
+        builder.add(part, piece, weight)
+    chart = np.full((builder.count, 2), np.nan)
+    chart[: len(skin)] = flat.points
+    lid_margin = first_margin + np.arange(len(margin))
+    return HalfHead(*builder.arrays(), chart, np.concatenate(builder.jaw), flat, lid_margin)
+
+
+class _Builder:
+    """Grows vertex, face and label lists together."""
+
+    def __init__(self, skin: Array, triangles: Indices, uv: Array, jaw: Array) -> None:
+        self.vertices, self.faces, self.uv, self.uv_faces = [skin], [triangles], [uv], [triangles]
+        self.piece = [np.full(len(skin), int(Piece.SKIN))]
+        self.jaw = [jaw]
+        self.count, self.uv_count = len(skin), len(uv)
+
+    def _append(self, vertices: Array, uv: Array, piece: Piece, jaw: Array) -> None:
+        self.vertices.append(vertices)
+        self.uv.append(uv)
+        self.piece.append(np.full(len(vertices), int(piece)))
+        self.jaw.append(jaw)
+        self.count += len(vertices)
+        self.uv_count += len(uv)
+
+    def add(self, part: Part, piece: Piece, jaw: float) -> None:
+        """A separate part that follows the jaw as a whole."""
+        self.faces.append(part.faces + self.count)
+        self.uv_faces.append(part.faces + self.uv_count)
+        self._append(part.vertices, part.uv, piece, np.full(len(part.vertices), jaw))
+
+    def hang(self, rim: Indices, vertices: Array, uv: Array, faces: Indices, piece: Piece, jaw: Array) -> int:
+        """Vertices joined to existing `rim` vertices, with texture coordinates of their own; returns the first new index."""
+        first = self.count
+        index = np.concatenate([rim, first + np.arange(len(vertices))])
+        self.faces.append(index[faces])
+        self.uv_faces.append(faces + self.uv_count)
+        self._append(vertices, uv, piece, jaw)
+        return first
+
+    def arrays(self) -> tuple[Array, Indices, Array, Indices, Indices]:
+        """Everything joined: vertices, faces, uv, uv_faces, piece."""
+        return (
+            np.concatenate(self.vertices),
+            np.concatenate(self.faces),
+            np.concatenate(self.uv),
+            np.concatenate(self.uv_faces),
+            np.concatenate(self.piece),
+        )
+
+
+def _weld_crown(flat: Chart) -> Chart:
+    """Replace the chart's top edge, which is one point of the head, by a single vertex (the first of them)."""
+    crown = np.flatnonzero(flat.points[:, 1] == TOP)
+    keep = np.ones(len(flat.points), dtype=bool)
+    keep[crown[1:]] = False
+    index = np.cumsum(keep) - 1
+    index[crown] = index[crown[0]]
+    points = flat.points[keep].copy()
+    triangles = index[flat.triangles]
+    proper = (triangles[:, 0] != triangles[:, 1]) & (triangles[:, 1] != triangles[:, 2]) & (triangles[:, 2] != triangles[:, 0])
+    return Chart(points, triangles[proper], index[flat.eye_rings], index[flat.upper_lip], index[flat.lower_lip])
+
+
+def _skin_vertices(flat: Chart) -> Array:
+    origins, directions = rays(flat.points)
+    vertices = cast(origins, directions)
+    middle = (flat.points[:, 0] == 0) | (np.abs(vertices[:, 0]) < 1e-6) | (flat.points[:, 1] == TOP)
+    vertices[middle, 0] = 0.0
+    return vertices
+
+
+def _lid_margin(flat: Chart, skin: Array) -> tuple[Array, Array, Indices]:
+    """The lids' thickness: a strip from the outer edge of each margin to just inside the eyeball."""
+    rim = flat.eye_rings[0]
+    offset = skin[rim] - EYE_CENTER
+    inner = EYE_CENTER + offset / np.linalg.norm(offset, axis=1, keepdims=True) * (EYE_RADIUS - 0.04)
+    outline = flat.points[rim]
+    middle = outline.mean(0)
+    uv = chart_to_uv(np.concatenate([outline, outline + 0.15 * (middle - outline)]))
+    count = len(rim)
+    a = np.arange(count)
+    b = (a + 1) % count
+    faces = np.concatenate([np.stack([a, b, a + count], 1), np.stack([b, b + count, a + count], 1)])
+    return inner, uv, faces
+
+
+def smoothstep(low: float, high: float, x: Array) -> Array:
+    """0 below low, 1 above high, smooth between."""
+    t = np.clip((x - low) / (high - low), 0, 1)
+    return t * t * (3 - 2 * t)
+
+
+def skin_jaw_weight(chart: Array, vertices: Array) -> Array:
+    """How far the skin follows the jaw: 1 on the lower lip and chin, 0 on the upper lip, a wide blend on the cheeks."""
+    p, q = chart.T
+    below = mouth_line(np.minimum(p, 2.5)) - q  # chart distance under the mouth line; the open lens sets the lips apart
+    band = 0.24 + 1.0 * smoothstep(1.7, 2.9, p) + 0.42 * np.maximum(p - 2.6, 0)
+    weight = smoothstep(-1, 1, below / band)
+    weight *= smoothstep(-8.6, -4.6, vertices[:, 2])
+    return weight * (1 - smoothstep(12.2, 16.5, -q))
+
+
+def _cavity_jaw_weight(rim: Array, count: int) -> Array:
+    rings = count // len(rim)
+    depth = np.linspace(0, 1, rings + 1)[1:, None] ** 2
+    return (rim * (1 - depth) + 0.4 * depth).ravel()

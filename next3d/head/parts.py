@@ -1,0 +1,172 @@
+"""The default head's other parts, left half: eyeball, ear, mouth cavity, teeth, tongue. Units and frame as in sculpt.
+
+Parts are grids of vertices; those in the middle (teeth, tongue, mouth) start with a column at x = 0 that both halves share.
+Texture coordinates lie in a strip below the skin's chart, the left half in u >= 0.5.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from next3d.head.chart import Indices
+from next3d.head.sculpt import EYE_CENTER, EYE_RADIUS, Array, cast, mouth_line
+
+PUPIL_ANGLE, IRIS_ANGLE = np.radians(9.0), np.radians(25.5)
+"""Polar angles of the eyeball's loops that bound pupil and iris."""
+EYE_ANGLES = np.radians([4.5, 9.0, 10.2, 14.0, 19.0, 23.5, 25.5, 27.5, 33.0, 40.0, 49.0, 60.0, 73.0, 90.0, 112.0, 140.0])
+EYE_SEGMENTS = 24
+EYE_CHART = (0.937, 0.06, 0.054)
+"""Centre u, v and radius in the atlas."""
+EAR_CHART = (0.822, 0.06, 0.054)
+MOUTH_CHART = (0.5, 0.06, 0.056)
+TOOTH_ANGLE_STEPS = 12
+
+
+@dataclass(frozen=True)
+class Part:
+    """A piece of the left half; vertices may also be ones of the skin (negative faces are not used)."""
+
+    vertices: Array
+    """[n, 3] cm."""
+    faces: Indices
+    """[m, 3], counter-clockwise from outside."""
+    uv: Array
+    """[n, 2]."""
+
+
+def grid_faces(rows: int, columns: int, *, closed: bool = False) -> Indices:
+    """Two triangles per cell of a grid [rows, columns]; with `closed`, the last column joins the first."""
+    r, c = np.meshgrid(np.arange(rows - 1), np.arange(columns if closed else columns - 1), indexing="ij")
+    a, b = r * columns + c, r * columns + (c + 1) % columns
+    d, e = a + columns, b + columns
+    return np.concatenate([np.stack([a, d, e], -1).reshape(-1, 3), np.stack([a, e, b], -1).reshape(-1, 3)]).astype(np.int64)
+
+
+def eyeball() -> Part:
+    """The left eyeball, looking along +z; vertex 0 is the pupil's centre, then loops of EYE_SEGMENTS at EYE_ANGLES."""
+    around = 2 * np.pi * np.arange(EYE_SEGMENTS) / EYE_SEGMENTS
+    angle, around = (w.ravel() for w in np.meshgrid(EYE_ANGLES, around, indexing="ij"))
+    unit = np.stack([np.sin(angle) * np.cos(around), np.sin(angle) * np.sin(around), np.cos(angle)], 1)
+    vertices = EYE_CENTER + EYE_RADIUS * np.concatenate([[[0.0, 0.0, 1.0]], unit])
+    radius = EYE_CHART[2] * (angle / EYE_ANGLES[-1]) ** 0.65
+    disc = np.concatenate([[[0.0, 0.0]], np.stack([radius * np.cos(around), radius * np.sin(around)], 1)])
+    first = np.arange(EYE_SEGMENTS)
+    cap = np.stack([np.zeros_like(first), 1 + first, 1 + (first + 1) % EYE_SEGMENTS], 1)
+    return Part(vertices, np.concatenate([cap, 1 + grid_faces(len(EYE_ANGLES), EYE_SEGMENTS, closed=True)]), np.array(EYE_CHART[:2]) + disc)
+
+
+EAR_SEGMENTS = 28
+EAR_RINGS = (0.16, 0.34, 0.5, 0.62, 0.74, 0.84, 0.93, 1.0)
+EAR_CENTER = (-1.7, -9.0)
+"""(y, z) of the left ear's middle."""
+
+
+def ear() -> Part:
+    """The left ear: a dish whose rim curls (helix), with an inner ridge, a bowl in front of the ear canal and a flat lobe."""
+    theta = 2 * np.pi * np.arange(EAR_SEGMENTS) / EAR_SEGMENTS  # 0 points to the back of the head, a quarter turn up
+    cosine, sine = np.cos(theta), np.sin(theta)
+    reach_back = np.where(cosine > 0, 1.75 + 0.35 * np.maximum(sine, 0) - 0.3 * np.maximum(-sine, 0), 1.35)
+    reach_up = np.where(sine > 0, 3.1, 3.3)
+    rings = np.array([0.0, *EAR_RINGS, 1.02, 0.95, 0.8])[:, None]
+    back, up = rings * reach_back * cosine, rings * reach_up * sine
+    up, back = up * 1.0, back + 0.12 * np.maximum(up, 0) - 0.1 * np.maximum(-up, 0)
+    relief = _ear_relief(rings, cosine, sine)
+    relief[-3:] = relief[-4] + np.array([-0.28, -0.5, -0.75])[:, None]
+    height, depth = EAR_CENTER[0] + up, EAR_CENTER[1] - back
+    side = _head_side(EAR_CENTER[0], EAR_CENTER[1])
+    lift = 0.25 + 0.42 * (back + 1.1)
+    x = side + lift + relief
+    attached = np.clip((-back - 0.75) / 0.5, 0, 1) * np.clip((rings - 0.7) / 0.3, 0, 1)
+    x = x - 0.9 * attached
+    vertices = np.stack([x, height, depth], -1)[1:].reshape(-1, 3)
+    vertices = np.concatenate([[[x[0, 0], height[0, 0], depth[0, 0]]], vertices])
+    disc = np.linspace(0, 1, len(rings))[:, None] * np.stack(
+        [np.broadcast_to(-cosine, (len(rings), EAR_SEGMENTS)), np.broadcast_to(sine, (len(rings), EAR_SEGMENTS))]
+    )
+    uv = np.array(EAR_CHART[:2]) + EAR_CHART[2] * np.concatenate([[[0.0, 0.0]], disc[:, 1:].reshape(2, -1).T])
+    first = np.arange(EAR_SEGMENTS)
+    cap = np.stack([np.zeros_like(first), 1 + (first + 1) % EAR_SEGMENTS, 1 + first], 1)
+    faces = np.concatenate([cap, 1 + grid_faces(len(rings) - 1, EAR_SEGMENTS, closed=True)[:, ::-1]])
+    return Part(vertices, faces, uv)
+
+
+def _ear_relief(rings: Array, cosine: Array, sine: Array) -> Array:
+    """How far each point stands out of the ear's plane, cm."""
+    lobe = np.clip(-sine - 0.55, 0, 0.45) / 0.45
+    front = np.clip(-cosine, 0, 1)
+    rim = 0.32 * np.exp(-(((rings - 0.95) / 0.1) ** 2)) * (1 - lobe)
+    ridge = 0.3 * np.exp(-(((rings - 0.56) / 0.1) ** 2)) * np.clip(0.5 + cosine, 0, 1) * (1 - 0.8 * lobe)
+    bowl = -0.65 * np.exp(-((rings / 0.34) ** 2))
+    tragus = 0.35 * np.exp(-(((rings - 0.6) / 0.16) ** 2)) * front**3
+    return rim + ridge + bowl + tragus + 0.12 * lobe * rings
+
+
+def _head_side(height: float, depth: float) -> float:
+    return float(cast(np.array([[0.0, height, depth]]), np.array([[1.0, 0.0, 0.0]]))[0, 0])
+
+
+TEETH_STEPS = 10
+TEETH_HALF_WIDTH = 2.15
+TEETH_FRONT = 1.72
+
+
+def teeth(upper: bool) -> Part:
+    """Half a row of teeth: a curved strip with a biting edge, seen from both sides."""
+    x = np.linspace(0, TEETH_HALF_WIDTH, TEETH_STEPS + 1)
+    front = TEETH_FRONT - (0.0 if upper else 0.22) - 0.36 * x**2
+    gum, edge = (-5.7, -6.93) if upper else (-8.1, -7.0)
+    edge = edge + (0.12 if upper else -0.06) * (x / TEETH_HALF_WIDTH) ** 2
+    heights = [np.full_like(x, gum), 0.5 * (gum + edge), edge, edge, np.full_like(x, gum)]
+    depths = [front - 0.1, front, front - 0.06, front - 0.28, front - 0.7]
+    vertices = np.stack([np.stack([x, y, z], 1) for y, z in zip(heights, depths)])
+    faces = grid_faces(5, len(x))
+    u = 0.572 + 0.145 * x / TEETH_HALF_WIDTH
+    v0 = 0.068 if upper else 0.012
+    uv = np.stack([np.stack([u, np.full_like(u, v0 + 0.045 * (1 - row / 4))], 1) for row in range(5)])
+    return Part(vertices.reshape(-1, 3), faces if upper else faces[:, ::-1], uv.reshape(-1, 2))
+
+
+TONGUE_ROWS, TONGUE_STEPS = 9, 5
+
+
+def tongue() -> Part:
+    """Half of the tongue's upper side, from the tip to the throat."""
+    t = np.linspace(0, 1, TONGUE_ROWS)[:, None]
+    s = np.linspace(0, 1, TONGUE_STEPS)[None]
+    width = 1.35 * np.sin(np.pi * (0.12 + 0.5 * t)) ** 0.6
+    x = s * width * np.minimum(1, np.sqrt(t + 0.02) * 1.6)
+    z = 1.15 - 4.2 * t - 0.5 * s**2 * (1 - t) + 0 * s
+    y = -7.55 + 0.55 * np.sin(np.pi * t * 0.9) - 0.5 * s**2 - 0.35 * (1 - t) ** 4
+    vertices = np.stack([x, y, z], -1).reshape(-1, 3)
+    uv = np.stack([0.728 + 0.034 * s + 0 * t, 0.012 + 0.1 * t + 0 * s], -1).reshape(-1, 2)
+    return Part(vertices, grid_faces(TONGUE_ROWS, TONGUE_STEPS)[:, ::-1], uv)
+
+
+MOUTH_DEPTHS = (0.06, 0.14, 0.3, 0.55, 0.8, 1.0)
+MOUTH_HEIGHTS = (0.1, 0.55, 1.25, 1.5, 1.4, 0.5)
+MOUTH_WIDTHS = (1.0, 1.04, 1.08, 1.05, 0.9, 0.4)
+MOUTH_BACK = -4.2
+
+
+def mouth_cavity(rim: Array) -> tuple[Array, Array, Indices]:
+    """The inside of the left half of the mouth, hung from the line where the lips meet.
+
+    Args:
+        rim: [C, 3] from the upper lip's middle to the corner to the lower lip's middle.
+
+    Returns:
+        New vertices [rings * C, 3]; uv [(1 + rings) * C, 2]; faces that index rim vertices first, then the new ones.
+    """
+    columns = len(rim)
+    turn = np.linspace(np.pi / 2, -np.pi / 2, columns)
+    rings = []
+    for depth, height, width in zip(MOUTH_DEPTHS, MOUTH_HEIGHTS, MOUTH_WIDTHS):
+        z = rim[:, 2] + depth * (MOUTH_BACK - rim[:, 2])
+        x = rim[:, 0] * width
+        rings.append(np.stack([x, mouth_line(rim[:, 0]) + height * np.sin(turn), z], 1))
+    radius = MOUTH_CHART[2] * np.linspace(1.0, 0.12, len(rings) + 1)[:, None]
+    uv = np.stack([MOUTH_CHART[0] + radius * np.cos(turn), MOUTH_CHART[1] + radius * np.sin(turn)], -1)
+    uv[:, [0, -1], 0] = MOUTH_CHART[0]
+    return np.concatenate(rings), uv.reshape(-1, 2), grid_faces(len(rings) + 1, columns)
