@@ -28,6 +28,8 @@ class Figure:
     """What it should be, as read aloud: "< 1.5"; empty where there is no aim."""
     note: str = ""
     """Shapes and other conditions."""
+    shown: bool = True
+    """False leaves it to the JSON file: the benchmark prints it in a table of its own."""
 
 
 @dataclass
@@ -37,14 +39,14 @@ class Report:
     bench: str
     figures: list[Figure] = field(default_factory=list)
 
-    def add(self, name: str, value: float, *, bar: str = "", note: str = "") -> None:
+    def add(self, name: str, value: float, *, bar: str = "", note: str = "", shown: bool = True) -> None:
         """Append a figure."""
-        self.figures.append(Figure(name, float(value), bar, note))
+        self.figures.append(Figure(name, float(value), bar, note, shown))
 
     def table(self) -> str:
-        """All figures, then machine and versions, as text."""
+        """The figures that are shown, then machine and versions, as text."""
         rows = [("figure", "value", "bar", "conditions")]
-        rows += [(f.name, f"{f.value:.4g}", f.bar, f.note) for f in self.figures]
+        rows += [(f.name, f"{f.value:.4g}", f.bar, f.note) for f in self.figures if f.shown]
         widths = [max(len(row[column]) for row in rows) for column in range(4)]
         lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
         lines.insert(1, "-" * max(len(line) for line in lines))
