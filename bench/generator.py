@@ -30,13 +30,13 @@ class Workload:
 
     def __init__(self, name: str, batch: int, device: str) -> None:
         config = preset(name).generator
-        head = load_head(config.head).to(device)
+        head = load_head(config.head)
         self.generator = Generator(config, head.topology).to(device).eval().requires_grad_(False)
         random = torch.Generator().manual_seed(0)
         yaw, pitch = 0.4 * torch.rand(2, batch, generator=random) - 0.2
         self.z = torch.randn(batch, config.latent_size, generator=random).to(device)
         self.camera = orbit_camera(yaw, pitch).to(device)
-        self.mesh = head(head.neutral(batch).to(device))
+        self.mesh = head(head.neutral(batch)).to(device)
         with torch.inference_mode():
             self.styles = self.generator.mapping(self.z, self.camera.to_label())
             self.identity = self.generator.identity(self.styles)

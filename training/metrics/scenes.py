@@ -50,7 +50,7 @@ def random_people(params: HeadParams, camera: Camera, latent_size: int, seed: in
 def generator_sampler(generator: Generator, head: HeadModel) -> Sampler:
     """The sampler of a network: constant noise, rays sampled in the middle of their strata, pixels of 8 bits as photos have them.
 
-    Generator and head model are on one device; images come back to the CPU.
+    Heads are posed on the CPU, where scenes and images are; the network may be elsewhere.
     """
     device = next(generator.parameters()).device
 
@@ -58,8 +58,8 @@ def generator_sampler(generator: Generator, head: HeadModel) -> Sampler:
     def sample(scenes: Scenes) -> Tensor:
         images = []
         for start in range(0, len(scenes), BATCH):
-            part = scenes[start : start + BATCH].to(device)
-            output = generator(part.z, part.camera.to_label(), head(part.params))
+            part = scenes[start : start + BATCH]
+            output = generator(part.z.to(device), part.camera.to_label().to(device), head(part.params).to(device))
             images.append(quantise(output.image).cpu())
         return torch.cat(images)
 
