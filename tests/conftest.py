@@ -49,3 +49,19 @@ def shared_dir() -> Path:
 def rng() -> torch.Generator:
     """A CPU generator with a fixed seed; every test gets a fresh one."""
     return torch.Generator().manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def network_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An untrained network of the smallest preset on the default head."""
+    from next3d.checkpoint import save_generator
+    from next3d.config import preset
+    from next3d.generator import Generator
+    from next3d.head import load_head
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        generator = Generator(preset("tiny").generator, load_head("procedural").topology)
+    path = tmp_path_factory.mktemp("network") / "network-000000.safetensors"
+    save_generator(path, generator)
+    return path

@@ -8,8 +8,6 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
 BELOW = {
     "dnnlib": {"dnnlib"},
     "torch_utils": {"torch_utils", "dnnlib"},

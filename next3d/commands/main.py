@@ -7,7 +7,6 @@ stops only the command that needs it.
 from __future__ import annotations
 
 import importlib
-import os
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -19,7 +18,6 @@ from next3d.version import VERSION
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
-EXIT_BROKEN_PIPE = 141
 CONTEXT_SETTINGS: dict[str, Any] = {"help_option_names": ["-h", "--help"], "max_content_width": 120}
 
 COMMANDS = {
@@ -79,9 +77,10 @@ def root() -> None:
 
 
 def run_command(command: click.Command, arguments: Sequence[str] | None = None, *, name: str | None = None) -> int:
-    """Run a click command and return its exit code: 0 done, 2 bad input, 130 interrupted, 141 reader went away.
+    """Run a click command and return its exit code: 0 done, 2 bad input, 130 interrupted.
 
-    Bad input is one line on stderr that begins with `Error:`; anything unforeseen keeps its traceback and ends the process with 1.
+    Bad input is one line on stderr that begins with `Error:`. Anything unforeseen keeps its traceback and ends the process with 1;
+    so does, quietly, a reader of our output that goes away (click sees to that).
     """
     try:
         arguments = None if arguments is None else list(arguments)
@@ -97,10 +96,6 @@ def run_command(command: click.Command, arguments: Sequence[str] | None = None, 
         return _complain(_sentence(error), EXIT_USER_ERROR)
     except UserError as error:
         return _complain(str(error), EXIT_USER_ERROR)
-    except BrokenPipeError:
-        # Nobody reads our output any more (`next3d … | head`); keep Python from complaining about it while it shuts down.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_BROKEN_PIPE
     except OSError as error:
         if error.filename is None:
             raise

@@ -10,7 +10,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dnnlib.files import make_output_folder
 from next3d.generator import Generator
 from next3d.head.model import HeadModel
 from next3d.media.images import color_depth, make_grid, resize, save_png
@@ -61,7 +60,6 @@ def write_samples(
 
     Files are `seed0007.png` and, as asked for, `seed0007-raw.png`, `-depth.png`, `-mesh.png` and `seed0007.ply`.
     """
-    make_output_folder(folder)
     written: list[Path] = []
     for seed in config.seeds:
         pictures, surface = make_sample(generator, head, seed, config)
