@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from next3d.head.chart import Indices
-from next3d.head.directions import EXPRESSIONS, SHAPES, Expression, shape_displacement
+from next3d.head.directions import EXPRESSIONS, JAW_OPEN, SHAPES, Expression, jaw_corrective, shape_displacement
 from next3d.head.half import JAW_HINGE, NECK_JOINT, HalfHead, Piece, build_half, smoothstep
 from next3d.head.landmarks import embed_landmarks
 from next3d.head.model import OBJECT_TO_WORLD, Joint, LinearHead, LinearHeadModel
@@ -23,10 +23,10 @@ from next3d.head.sculpt import EYE_CENTER, Array
 from next3d.head.topology import Topology
 
 IDENTIFIER = "procedural-1"
-CM_TO_WORLD = 0.0195
-"""World units per centimetre: the portrait camera then shows the head from just above the crown to below the chin."""
-EYE_LEVEL = 0.0235
-"""World height of the eyes: row 0.46 of a portrait."""
+CM_TO_WORLD = 0.024
+"""World units per centimetre: the portrait camera then frames the face like an FFHQ crop: the pupils are a quarter of the image apart, hair meets the top edge."""
+EYE_LEVEL = 0.050
+"""World height of the eyes: row 0.415 of a portrait, as in FFHQ crops."""
 EYE_DEPTH = 0.155
 """World z of the plane through the eyeballs' centres."""
 GRID = 1e-6
@@ -89,6 +89,7 @@ def procedural_numbers() -> tuple[LinearHead, Topology, tuple[str, ...], tuple[s
         joints=_on_grid(joints * scale + place),
         joint_shape_directions=_on_grid(joint_shapes * scale),
         weights=_skinning_weights(half, mirror),
+        pose_directions=_on_grid(_pose_directions(half, mirror) * scale),
     )
     return numbers, _topology(half, mirror), tuple(SHAPES), names
 
@@ -139,6 +140,14 @@ def _left_version(expression: Expression, half: HalfHead, mirror: _Mirror) -> Ar
         return whole
     x = mirror.spread(half.vertices)[:, 0]
     return whole * smoothstep(-0.8, 0.8, x)[:, None]
+
+
+def _pose_directions(half: HalfHead, mirror: _Mirror) -> Array:
+    """[V, 3, 36]: the jaw's corrective, driven by the entry of R - I that is minus the sine of its opening."""
+    directions = np.zeros((mirror.count, 3, 9 * (len(Joint) - 1)))
+    entry = 9 * (Joint.JAW - 1) + 3 * 1 + 2
+    directions[:, :, entry] = mirror.spread(jaw_corrective(half)) / -np.sin(JAW_OPEN)
+    return directions
 
 
 def _skinning_weights(half: HalfHead, mirror: _Mirror) -> Tensor:
