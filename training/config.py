@@ -1,0 +1,179 @@
+"""What a training run does: frozen configurations, the defaults that go with each preset, and their checks.
+
+Durations are in kimg, thousands of real images shown. Every field's source is named where there is one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from dnnlib.errors import ConfigError
+from next3d.config import ModelConfig, preset
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerConfig:
+    """Adam (Kingma and Ba 2015)."""
+
+    lr: float
+    """Step size."""
+    betas: tuple[float, float] = (0.0, 0.99)
+    """Decay of the two moments (StyleGAN, Karras et al. 2019)."""
+    eps: float = 1e-8
+    """Added to the root of the second moment."""
+
+    def __post_init__(self) -> None:
+        if self.lr <= 0 or not all(0 <= beta < 1 for beta in self.betas):
+            raise ConfigError(f"optimizer: lr={self.lr}, betas={self.betas}; need lr > 0 and betas in [0, 1)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossConfig:
+    """Terms of both losses."""
+
+    gamma: float = 1.0
+    """Weight of R1 (Mescheder et al. 2018): gamma / 2 times the squared gradient of the logits of real images."""
+    r1_interval: int = 16
+    """R1 is computed in every so many steps and weighted up accordingly (StyleGAN2, Appendix B, "lazy regularization")."""
+    density_weight: float = 0.25
+    """Weight of the difference of raw density between random points and neighbours (EG3D, Sec. 4.4); 0 leaves it out."""
+    density_interval: int = 4
+    """The density term is computed in every so many steps and weighted up accordingly."""
+    density_points: int = 1000
+    """Points per sample."""
+    density_distance: float = 0.004
+    """Standard deviation of the neighbours' offset, world units."""
+    noise: Literal["random", "const"] = "random"
+    """Per-pixel noise of the synthesis networks: fresh for every sample, or each layer's fixed map."""
+    style_mixing: float = 0.0
+    """Probability that later style rows come from a second latent (StyleGAN, Sec. 3.1)."""
+    mismatch_weight: float = 0.0
+    """Weight of real images shown with another sample's mesh, to be judged as fakes (Reed et al. 2016, matching-aware); 0 leaves it out."""
+    share_fakes: bool = False
+    """Use one generator pass and one discriminator pass over the fakes for both networks' steps: both then see the weights from before
+    the step. A quarter less work per image."""
+
+    def __post_init__(self) -> None:
+        if min(self.r1_interval, self.density_interval, self.density_points) < 1:
+            raise ConfigError("loss: r1_interval, density_interval and density_points must be at least 1")
+        if min(self.gamma, self.density_weight, self.density_distance, self.mismatch_weight) < 0:
+            raise ConfigError("loss: gamma, density_weight, density_distance and mismatch_weight must not be negative")
+        if not 0 <= self.style_mixing <= 1:
+            raise ConfigError(f"loss: style_mixing={self.style_mixing}, expected a probability")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScheduleConfig:
+    """What changes while training goes on."""
+
+    blur_sigma: float = 10.0
+    """Gaussian blur of real and generated images at the start: standard deviation in pixels of a 512² image, scaled with the size."""
+    blur_fade_kimg: float = 200.0
+    """The blur fades out over this time; 0 never blurs (EG3D, supplement)."""
+    swap_probability: float | None = 0.5
+    """Probability of conditioning the generator on another sample's camera, at the end of the fade (EG3D, Sec. 4.4); None never
+    does."""
+    swap_fade_kimg: float = 1000.0
+    """The probability falls from 1 to `swap_probability` over this time."""
+    ema_kimg: float | None = None
+    """Half-life of the averaged generator; None is 10 images per 32 of the batch, as StyleGAN2-ADA has it."""
+    ema_rampup: float | None = 0.05
+    """The half-life is at most this fraction of the images seen so far; None leaves it alone."""
+
+    def __post_init__(self) -> None:
+        if min(self.blur_sigma, self.blur_fade_kimg, self.swap_fade_kimg) < 0:
+            raise ConfigError("schedule: blur_sigma, blur_fade_kimg and swap_fade_kimg must not be negative")
+        if self.swap_probability is not None and not 0 <= self.swap_probability <= 1:
+            raise ConfigError(f"schedule: --gpc-reg-prob={self.swap_probability}, expected a probability from 0 to 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """What the run reads."""
+
+    path: str
+    """Folder or zip file."""
+    uv_mask: str | None = None
+    """For mesh-only data: a grey image in UV layout, white on face and eyes."""
+    workers: int = 0
+    """Loader processes; 0 reads in the training process and keeps decoded images in memory."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """How long, how often, and how many at a time."""
+
+    seed: int = 0
+    """Key of every random number."""
+    kimg: float = 25000.0
+    """Length of the run."""
+    batch: int = 32
+    """Samples per optimiser step, over all GPUs."""
+    batch_gpu: int | None = None
+    """Samples that pass through the networks at once; gradients add up over the rest. None is the whole batch."""
+    tick: float = 4.0
+    """A line of progress every so many kimg."""
+    snap: int | None = 50
+    """Snapshots and sample grids every so many ticks; None only at the end."""
+    metrics: tuple[str, ...] = ()
+    """Metrics computed with every snapshot."""
+
+    def __post_init__(self) -> None:
+        if self.batch < 1 or self.kimg <= 0 or self.tick <= 0 or (self.snap is not None and self.snap < 1):
+            raise ConfigError("run: --batch, --kimg, --tick and --snap must be positive")
+        if self.batch_gpu is not None and (self.batch_gpu < 1 or self.batch % self.batch_gpu):
+            raise ConfigError(f"run: --batch={self.batch} is not a multiple of --batch-gpu={self.batch_gpu}")
+
+    @property
+    def part(self) -> int:
+        """Samples that pass through the networks at once."""
+        return self.batch_gpu or self.batch
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """A whole run."""
+
+    preset: str
+    """Name of the preset that the defaults came from."""
+    model: ModelConfig
+    """Both networks."""
+    data: DataConfig
+    """What it reads."""
+    run: RunConfig = field(default_factory=RunConfig)
+    """Length, batch and bookkeeping."""
+    loss: LossConfig = field(default_factory=LossConfig)
+    """Terms of both losses."""
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    """Fades."""
+    generator_optimizer: OptimizerConfig = field(default_factory=lambda: OptimizerConfig(lr=0.0025))
+    """Generator's learning rate: EG3D."""
+    discriminator_optimizer: OptimizerConfig = field(default_factory=lambda: OptimizerConfig(lr=0.002))
+    """Discriminator's learning rate: EG3D."""
+
+    def __post_init__(self) -> None:
+        group = self.model.discriminator.group_size
+        if self.run.batch % min(group, self.run.batch) or (self.run.part != self.run.batch and self.run.part % group):
+            raise ConfigError(
+                f"train: --batch={self.run.batch} in parts of {self.run.part}; the minibatch standard deviation needs multiples of {group}"
+            )
+
+
+def default_config(name: str, data: str) -> TrainConfig:
+    """The configuration of a preset before any flag changes it.
+
+    Raises:
+        ConfigError: there is no such preset.
+    """
+    model = preset(name)
+    config = TrainConfig(preset=name, model=model, data=DataConfig(path=data))
+    if model.generator.image_resolution > 128:
+        return config
+    # Short runs of small networks: fade within the first few thousand images, look often, and share passes.
+    return replace(
+        config,
+        run=replace(config.run, batch=16, kimg=10, tick=1, snap=5),
+        loss=replace(config.loss, share_fakes=True, density_points=256),
+        schedule=replace(config.schedule, blur_fade_kimg=2, swap_fade_kimg=4, ema_kimg=1),
+    )

@@ -1,0 +1,110 @@
+"""Data sets of portraits with cameras and heads. `open_dataset` reads every layout that `docs/formats.md` describes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from dnnlib.errors import DatasetError
+from next3d.head.topology import Topology
+from next3d.types import HeadMesh
+from training.batch import Batch, Sample, collate
+from training.images import decode_rgb
+from training.layouts import Complain, Contents, find_contents, stop
+
+
+class PortraitDataset(Dataset[Sample]):
+    """Portraits, each with its camera and head; files are read when an item is asked for."""
+
+    def __init__(self, contents: Contents, resolution: int) -> None:
+        self._contents = contents
+        self.resolution = resolution
+        """Side length of the images that items hold."""
+
+    @property
+    def path(self) -> Path:
+        """The folder or zip file."""
+        return self._contents.storage.path
+
+    @property
+    def names(self) -> list[str]:
+        """Image files, inside the data set."""
+        return self._contents.images
+
+    @property
+    def labels(self) -> Tensor:
+        """[n, 25] float32 camera labels."""
+        return self._contents.labels
+
+    @property
+    def stored_resolution(self) -> int:
+        """Side length of the images on disk."""
+        return self._contents.resolution
+
+    @property
+    def topology(self) -> Topology:
+        """What the meshes share, on the CPU."""
+        return self._contents.heads.topology
+
+    @property
+    def head_name(self) -> str:
+        """What `next3d.head.load_head` takes to make the head model; empty where the data set brings its own meshes."""
+        return self._contents.heads.name
+
+    @property
+    def left_out(self) -> dict[str, int]:
+        """Why images are not among the items, and how many."""
+        return self._contents.left_out
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, index: int) -> Sample:
+        """Read one item.
+
+        Raises:
+            DatasetError: its image or mesh is damaged or of another size.
+        """
+        storage, name = self._contents.storage, self.names[index]
+        pixels = decode_rgb(storage.read(name), storage.display(name), self.stored_resolution, self.resolution)
+        return Sample(index=index, pixels=pixels, label=self.labels[index], head=self._contents.heads.read(index))
+
+    def read(self, indices: Sequence[int]) -> Batch:
+        """Read several items as a batch on the CPU."""
+        return collate([self[index] for index in indices])
+
+    def head_mesh(self, batch: Batch) -> HeadMesh:
+        """Vertices and landmarks of a batch in world units, on the batch's device; the same call for every layout."""
+        return self._contents.heads.mesh(batch.head)
+
+
+def open_dataset(
+    path: str | os.PathLike[str],
+    resolution: int | None = None,
+    *,
+    uv_mask: str | os.PathLike[str] | None = None,
+    complain: Complain = stop,
+) -> PortraitDataset:
+    """Open our own layout or the published one, as a folder or a zip.
+
+    Args:
+        path: the data set; for the published layout its root or, as EG3D users give it, the image folder.
+        resolution: side length of the images wanted, at most the stored one (the default); smaller ones are box-filtered.
+        uv_mask: for data whose heads are meshes, a grey image in UV layout that is white on face and eyes.
+        complain: receives what is wrong with single labels; the default raises.
+
+    Raises:
+        DatasetError: it is not a data set, or its index, labels or files are not what its format says.
+    """
+    contents = find_contents(Path(path), complain, None if uv_mask is None else Path(uv_mask))
+    wanted = resolution or contents.resolution
+    if wanted > contents.resolution:
+        raise DatasetError(
+            f"{path}: its images are {contents.resolution}x{contents.resolution} pixels, but {wanted}x{wanted} are wanted; "
+            "choose a smaller --cfg or make the data set at a higher resolution."
+        )
+    return PortraitDataset(contents, wanted)

@@ -1,0 +1,146 @@
+"""What a training step sees of a batch, and the fakes that go with it. Every random number is keyed by the global sample index.
+
+The fakes of a step are posed and seen like its real images, sample by sample: their rasters and mesh renderings are computed once and
+serve both networks, and no sample depends on which others share its part of the batch. (The discriminator cannot profit from the
+pairing: it sees one sample at a time, but for the standard deviation over a group.)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from next3d.config import DiscriminatorConfig
+from next3d.generator import Generator
+from next3d.render.mesh_image import render_mesh_image
+from next3d.stylegan2.layers import Noise
+from next3d.types import Camera, GeneratorOutput, HeadMesh, Planes, Rasters, RaySampling, Styles, TensorBundle
+from training.config import LossConfig
+from training.losses import resize_raw
+from training.randomness import Draws
+
+
+@dataclass(frozen=True)
+class StepInput(TensorBundle):
+    """A part of a batch on the training device, with everything that both networks' steps share."""
+
+    image: Tensor
+    """[N, 3, H, H] real images in [-1, 1]."""
+    image_raw: Tensor
+    """[N, 3, r, r] the same at the neural rendering resolution."""
+    camera: Camera
+    mesh: HeadMesh
+    rasters: Rasters
+    """The meshes in the plane views."""
+    mesh_image: Tensor | None
+    """[N, 3, H, H], what the discriminator sees of the meshes; None if it sees nothing of them."""
+    other_mesh_image: Tensor | None
+    """[N, 3, H, H], the mesh of another sample of the group seen by this one's camera; None without the mismatch term."""
+    label: Tensor
+    """[N, 25], the cameras as labels."""
+    swapped: Tensor
+    """[N, 25], labels of other items of the data set, for the pose-conditioning swap."""
+    position: Tensor
+    """[N] int64, global sample indices: keys of all randomness."""
+
+
+@torch.no_grad()
+def prepare(
+    generator: Generator,
+    discriminator: DiscriminatorConfig,
+    image: Tensor,
+    camera: Camera,
+    mesh: HeadMesh,
+    *,
+    swapped: Tensor,
+    position: Tensor,
+    mismatch: bool = False,
+) -> StepInput:
+    """Rasterise the meshes for both networks, once; arguments as the fields of `StepInput`, `mismatch` asks for `other_mesh_image`."""
+    mesh_image = other = None
+    if discriminator.mesh_image:
+        mesh_image = render_mesh_image(mesh, camera, generator.topology, image.shape[-1])
+        if mismatch:
+            group = min(discriminator.group_size, len(image))
+            neighbour = torch.arange(len(image), device=image.device).reshape(-1, group).roll(1, dims=1).flatten()
+            other = render_mesh_image(mesh[neighbour], camera, generator.topology, image.shape[-1])
+    return StepInput(
+        image=image,
+        image_raw=resize_raw(image, generator.config.render.resolution),
+        camera=camera,
+        mesh=mesh,
+        rasters=generator.rasterize(mesh),
+        mesh_image=mesh_image,
+        other_mesh_image=other,
+        label=camera.to_label(),
+        swapped=swapped,
+        position=position,
+    )
+
+
+@dataclass(frozen=True)
+class Fakes:
+    """Generated counterparts of a `StepInput`."""
+
+    output: GeneratorOutput
+    planes: Planes
+
+
+@dataclass(frozen=True)
+class FakeMaker:
+    """Draws latents and generates fakes; `purpose` keeps the draws of the two networks' steps apart."""
+
+    generator: Generator
+    draws: Draws
+    config: LossConfig
+    purpose: str
+
+    def __call__(self, step: StepInput, swap_probability: float) -> Fakes:
+        """Generate one fake per real image, with its head and camera."""
+        generator, position = self.generator, step.position
+        noise = self._noise(position)
+        styles = self._styles(step, swap_probability)
+        identity = generator.identity(styles, noise=noise)
+        planes = generator.animate(identity, step.mesh, rasters=step.rasters, noise=noise)
+        output = generator.render(planes, step.camera, styles, sampling=self._sampling(position), noise=noise)
+        return Fakes(output, planes)
+
+    def _styles(self, step: StepInput, swap_probability: float) -> Styles:
+        """Styles of fresh latents, conditioned on the sample's own camera or on another one."""
+        position, size = step.position, self.generator.config.latent_size
+        swap = self.draws.uniform(f"{self.purpose} swap", position, 1) < swap_probability
+        condition = torch.where(swap, step.swapped, step.label)
+        styles = self.generator.mapping(self.draws.normal(f"{self.purpose} z", position, size), condition, update_average=True)
+        if self.config.style_mixing == 0:
+            return styles
+        second = self.generator.mapping(self.draws.normal(f"{self.purpose} second z", position, size), condition)
+        mix = self.draws.uniform(f"{self.purpose} mix", position, 1, 1) < self.config.style_mixing
+        crossing = self.draws.uniform(f"{self.purpose} crossing", position, 1, 1)
+        return Styles(
+            static=_mixed(styles.static, second.static, mix, crossing), texture=_mixed(styles.texture, second.texture, mix, crossing)
+        )
+
+    def _sampling(self, position: Tensor) -> RaySampling:
+        """Jitter and importance draws of every ray."""
+        render = self.generator.config.render
+        rays = render.resolution**2
+        jitter = self.draws.uniform(f"{self.purpose} jitter", position, rays, render.coarse_samples)
+        if render.fine_samples == 0:
+            return RaySampling(jitter=jitter)
+        return RaySampling(jitter=jitter, importance=self.draws.uniform(f"{self.purpose} importance", position, rays, render.fine_samples))
+
+    def _noise(self, position: Tensor) -> Noise:
+        """Per-pixel noise: layers ask for it in a fixed order, and the request's number keys it."""
+        if self.config.noise == "const":
+            return "const"
+        requests = iter(range(1 << 20))
+        return lambda shape: self.draws.normal(f"{self.purpose} noise {next(requests)}", position, *shape[1:])
+
+
+def _mixed(first: Tensor, second: Tensor, mix: Tensor, crossing: Tensor) -> Tensor:
+    """Rows [N, L, W] of `second` from a random row on, where `mix` [N, 1, 1] says so; `crossing` [N, 1, 1] is in [0, 1)."""
+    rows = torch.arange(first.shape[1], device=first.device)[None, :, None]
+    start = 1 + (crossing * (first.shape[1] - 1)).long()
+    return torch.where(mix & (rows >= start), second, first)

@@ -1,0 +1,60 @@
+"""The terms of both losses, each one number per sample: [N]."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from next3d.generator import Generator
+from next3d.types import Planes
+
+BLUR_REACH = 3.0
+"""The blur's kernel ends at so many standard deviations."""
+BLUR_LEAST = 0.2
+"""Below this many pixels the blur changes nothing that could be seen and is left out."""
+
+
+def judged_real(logits: Tensor) -> Tensor:
+    """Small where the discriminator takes [N, 1] logits for real: the generator's loss on fakes, the discriminator's on reals.
+
+    The non-saturating logistic loss (Goodfellow et al. 2014, Sec. 3).
+    """
+    return F.softplus(-logits).squeeze(1)
+
+
+def judged_fake(logits: Tensor) -> Tensor:
+    """Small where the discriminator takes [N, 1] logits for fakes."""
+    return F.softplus(logits).squeeze(1)
+
+
+def gradient_penalty(logits: Tensor, image: Tensor, image_raw: Tensor) -> Tensor:
+    """Squared gradient of the logits [N, 1] by both images, [N], itself differentiable (R1: Mescheder et al. 2018, Eq. 9)."""
+    gradients = torch.autograd.grad(logits.sum(), [image, image_raw], create_graph=True)
+    squares = [gradient.square().sum(dim=(1, 2, 3)) for gradient in gradients]
+    return squares[0] + squares[1]
+
+
+def density_difference(generator: Generator, planes: Planes, points: Tensor, offsets: Tensor) -> Tensor:
+    """Mean absolute difference of raw density between points [N, M, 3] and points + offsets, [N] (EG3D, Sec. 4.4)."""
+    count = points.shape[1]
+    density = generator.density(planes, torch.cat([points, points + offsets], dim=1))  # [N, 2 M, 1]
+    return (density[:, :count] - density[:, count:]).abs().mean(dim=(1, 2))
+
+
+def blur(images: Tensor, sigma: float) -> Tensor:
+    """Gaussian blur of [N, C, H, W]; `sigma` in pixels. Edge pixels are repeated outwards, so that borders do not darken."""
+    if sigma < BLUR_LEAST:
+        return images
+    reach = min(int(sigma * BLUR_REACH + 0.5), images.shape[-1] - 1)
+    steps = torch.arange(-reach, reach + 1, device=images.device, dtype=images.dtype)
+    kernel = torch.exp(-0.5 * (steps / sigma).square())
+    kernel = kernel / kernel.sum()
+    flat = F.pad(images.flatten(0, 1)[:, None], (reach, reach, reach, reach), mode="replicate")
+    flat = F.conv2d(F.conv2d(flat, kernel[None, None, None]), kernel[None, None, :, None])
+    return flat.reshape(images.shape)
+
+
+def resize_raw(images: Tensor, resolution: int) -> Tensor:
+    """Real images [N, 3, H, H] at the neural rendering resolution: what `image_raw` of a perfect generator would be."""
+    return F.interpolate(images, size=(resolution, resolution), mode="bilinear", antialias=True, align_corners=False)

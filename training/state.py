@@ -1,0 +1,133 @@
+"""Everything that a run carries from step to step, and its files: `network-NNNNNN.safetensors` to use, `network-NNNNNN.state` to go on.
+
+Random numbers are keyed by position, so no generator states are kept. A run cut anywhere and resumed from its state continues bit by
+bit on the same kind of machine.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Adam
+
+from dnnlib.errors import CheckpointError
+from next3d.checkpoint import load_generator, load_tensors, load_weights, prefixed, save_generator, save_tensors
+from next3d.config import to_json
+from next3d.discriminator import Discriminator
+from next3d.generator import Generator
+from next3d.head.topology import Topology
+from training.config import TrainConfig
+from training.ema import averaged_copy
+from training.phases import build_optimizer
+
+STATE_FORMAT = "next3d-state"
+STATE_VERSION = 1
+STATE_SUFFIX = ".state"
+
+
+@dataclass
+class TrainState:
+    """The moving parts of a run."""
+
+    generator: Generator
+    discriminator: Discriminator
+    average: Generator
+    """Running average of the generator."""
+    optimizers: tuple[Adam, Adam]
+    """Of the generator and the discriminator."""
+    images: int = 0
+    """Real images shown so far."""
+    step: int = 0
+    """Steps made so far."""
+
+    def networks(self) -> dict[str, nn.Module]:
+        """All networks, by the name under which they are saved."""
+        return {"generator": self.generator, "discriminator": self.discriminator, "average": self.average}
+
+
+def new_state(config: TrainConfig, topology: Topology, device: torch.device) -> TrainState:
+    """Fresh networks, initialised from the run's seed alone: the same on every device."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.run.seed)
+        generator = Generator(config.model.generator, topology)
+        discriminator = Discriminator(config.model.discriminator)
+    generator, discriminator = generator.to(device), discriminator.to(device)
+    interval = config.loss.r1_interval if config.loss.gamma > 0 else None
+    optimizers = (
+        build_optimizer(generator, config.generator_optimizer),
+        build_optimizer(discriminator, config.discriminator_optimizer, interval),
+    )
+    return TrainState(generator, discriminator, averaged_copy(generator), optimizers)
+
+
+def save_network(path: Path, state: TrainState, config: TrainConfig) -> None:
+    """Write the averaged generator."""
+    save_generator(path, state.average, metadata={"kimg": f"{state.images / 1000:g}", "preset": config.preset})
+
+
+def save_state(path: Path, state: TrainState, config: TrainConfig) -> None:
+    """Write everything that resuming needs."""
+    tensors: dict[str, Tensor] = {}
+    for name, network in state.networks().items():
+        tensors |= prefixed(f"{name}.", network.state_dict())
+    for name, optimizer in zip(("generator", "discriminator"), state.optimizers, strict=True):
+        for index, moments in optimizer.state_dict()["state"].items():
+            tensors |= prefixed(f"{name}_optimizer.{index}.", moments)
+    described = {
+        "format": STATE_FORMAT,
+        "format_version": str(STATE_VERSION),
+        "config": to_json(config),
+        "images": str(state.images),
+        "step": str(state.step),
+    }
+    save_tensors(path, tensors, described)
+
+
+def resume(path: Path, state: TrainState) -> None:
+    """Continue from a state file, or start from the generator in a network file.
+
+    Raises:
+        CheckpointError: damaged, or of another architecture.
+    """
+    if path.suffix == STATE_SUFFIX:
+        _load_state(path, state)
+        return
+    loaded = load_generator(path).state_dict()
+    load_weights(state.generator, loaded, path)
+    load_weights(state.average, loaded, path)
+
+
+def _load_state(path: Path, state: TrainState) -> None:
+    """Read what `save_state` wrote."""
+    tensors, metadata = load_tensors(path, STATE_FORMAT, STATE_VERSION)
+    for name, network in state.networks().items():
+        load_weights(network, _take(tensors, f"{name}."), path)
+    for name, optimizer in zip(("generator", "discriminator"), state.optimizers, strict=True):
+        _load_optimizer(optimizer, _take(tensors, f"{name}_optimizer."), path)
+    try:
+        state.images, state.step = int(metadata["images"]), int(metadata["step"])
+    except (KeyError, ValueError) as error:
+        raise CheckpointError(f"{path}: does not say how far the run was; the file is damaged, resume from an older one") from error
+
+
+def _load_optimizer(optimizer: Adam, tensors: dict[str, Tensor], path: Path) -> None:
+    """Put moments back; rates and decays stay as the configuration of this run has them."""
+    moments: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        index, _, field = name.partition(".")
+        moments.setdefault(int(index), {})[field] = tensor
+    wanted = {"step", "exp_avg", "exp_avg_sq"}
+    count = sum(len(group["params"]) for group in optimizer.param_groups)
+    if moments and (set(moments) != set(range(count)) or any(set(entry) != wanted for entry in moments.values())):
+        raise CheckpointError(f"{path}: the optimiser's moments are incomplete; the file is damaged, resume from an older one")
+    described = copy.deepcopy(optimizer.state_dict())
+    described["state"] = moments
+    optimizer.load_state_dict(described)
+
+
+def _take(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
