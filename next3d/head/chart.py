@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import Delaunay
 
-from next3d.head.sculpt import EYE_CENTER, MOUTH_HALF_WIDTH, Array, mouth_line
+from next3d.head.sculpt import MOUTH_HALF_WIDTH, Array, mouth_line
 
 Indices = NDArray[np.int64]
 
@@ -126,11 +126,12 @@ def _lip_points(upper: bool) -> tuple[Array, Array]:
 def spacing(points: Array) -> Array:
     """Wanted distance between neighbouring vertices, cm in the chart."""
     p, q = np.abs(points[:, 0]), points[:, 1]
-    outside = np.hypot(np.maximum(p - 5.0, 0), np.maximum(np.maximum(q - 3.0, -11.0 - q), 0))
-    base = np.minimum(0.5 + 0.09 * outside, 1.5)
-    nose = np.hypot(np.maximum(p - 1.5, 0), np.maximum(np.maximum(q + 3.0, -4.9 - q), 0))
-    bridge = np.hypot(np.maximum(p - 0.9, 0), np.maximum(np.maximum(q - 1.0, -3.0 - q), 0))
-    return np.minimum(base, np.minimum(0.24 + 0.22 * nose, 0.36 + 0.2 * bridge))
+    outside = np.hypot(np.maximum(p - 5.0, 0), np.maximum(np.maximum(q - 3.0, -13.0 - q), 0))
+    base = np.minimum(0.5 + 0.08 * outside, 1.25)
+    nose = np.hypot(np.maximum(p - 1.7, 0), np.maximum(np.maximum(q + 3.0, -4.9 - q), 0))
+    bridge = np.hypot(np.maximum(p - 1.0, 0), np.maximum(np.maximum(q - 1.0, -3.0 - q), 0))
+    chin = np.hypot(np.maximum(p - 3.5, 0), np.maximum(np.maximum(q + 8.0, -12.6 - q), 0))
+    return np.minimum(np.minimum(base, 0.4 + 0.1 * chin), np.minimum(0.24 + 0.22 * nose, 0.34 + 0.2 * bridge))
 
 
 def _candidates() -> Array:
@@ -138,7 +139,7 @@ def _candidates() -> Array:
     lattices = []
     for step, (p0, p1, q0, q1) in (
         (0.12, (0, 2.5, -5.4, -2.4)),
-        (0.21, (0, 7.0, -12.0, 5.0)),
+        (0.21, (0, 7.0, -13.5, 5.0)),
         (0.47, (0, BACK, BOTTOM, TOP)),
     ):
         q, p = np.meshgrid(np.arange(q0 + 0.3 * step, q1, step * 0.866), np.arange(p0 + 0.25 * step, p1, step), indexing="ij")
@@ -171,7 +172,7 @@ def _edge_points(fixed: Array) -> Array:
     distance = np.sqrt(((front[:, None] - fixed[None]) ** 2).sum(2)).min(1)
     lens = np.abs(front[:, 1] - mouth_line(np.zeros(1))) < SLIT
     front = front[(distance > 0.6 * spacing(front)) & ~lens]
-    back_q = np.linspace(BOTTOM, TOP, 28)
+    back_q = np.linspace(BOTTOM, TOP, 33)
     back = np.stack([np.full_like(back_q, BACK), back_q], 1)
     across = _march(0.0, BACK, lambda p: np.array([[p, TOP]]))[1:-1]
     rows = [np.stack([across, np.full_like(across, level)], 1) for level in (BOTTOM, TOP)]

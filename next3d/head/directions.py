@@ -94,7 +94,7 @@ def shape_displacement(half: HalfHead, field: Field) -> Array:
     anchor = half.vertices.copy()
     ball = half.piece == Piece.EYEBALL
     hold = np.zeros(len(anchor))
-    for ring, weight in zip(half.flat.eye_rings, (1.0, 1.0, 0.95, 0.8, 0.55, 0.28, 0.08)):
+    for ring, weight in zip(half.flat.eye_rings, (1.0, 1.0, 0.95, 0.8, 0.55, 0.28, 0.08), strict=True):
         hold[ring] = weight
     hold[half.lid_margin] = 1.0
     anchor[ball] = EYE_CENTER
@@ -103,7 +103,7 @@ def shape_displacement(half: HalfHead, field: Field) -> Array:
     moved = moved * (1 - hold[:, None]) + rigid * hold[:, None]
     # Relative to the eyeball's centre, lids and eyeball keep what a pure scaling about that centre gives them.
     probe = EYE_CENTER + np.eye(3) * 0.01
-    growth = float(np.mean([((field(point[None])[0] - rigid) @ axis) * 100 for point, axis in zip(probe, np.eye(3))]))
+    growth = float(np.mean([((field(point[None])[0] - rigid) @ axis) * 100 for point, axis in zip(probe, np.eye(3), strict=True)]))
     if field is SHAPES["eye_size"]:
         scaled = np.where(ball, 1.0, hold)[:, None] * growth * (half.vertices - EYE_CENTER)
         moved = moved + scaled
@@ -134,7 +134,7 @@ def lids(half: HalfHead, upper: float, lower: float) -> Array:
     travel = np.where(is_top, upper, lower) * (angle[0][opposite] - angle[0])
     meet_x = 0.5 * (offset[0, :, 0] + offset[0][opposite, 0])
     closed_reach = np.maximum(reach[0], reach[0][opposite])
-    for row, weight in zip(range(len(rings)), (1.0, 0.97, 0.9, 0.76, 0.52, 0.24, 0.05)):
+    for row, weight in zip(range(len(rings)), (1.0, 0.97, 0.9, 0.76, 0.52, 0.24, 0.05), strict=True):
         turned = angle[row] + weight * travel
         floor = np.sqrt(np.maximum((EYE_RADIUS + LID_THICKNESS) ** 2 - offset[row, :, 0] ** 2, 0.01))
         share = min(weight * abs(upper + lower), 1.0)
@@ -155,7 +155,7 @@ def _soft(half: HalfHead, *, lips_only: float | None = None) -> Array:
     """Which vertices muscles may move: not eyeballs, teeth, tongue or ears; `lips_only` 0 / 1 picks the upper / lower half of the mouth."""
     rigid = (Piece.EYEBALL, Piece.EAR, Piece.UPPER_TEETH, Piece.LOWER_TEETH, Piece.TONGUE, Piece.LID_MARGIN)
     soft = (~np.isin(half.piece, rigid)).astype(np.float64)
-    for ring, weight in zip(half.flat.eye_rings, (0.0, 0.0, 0.05, 0.15, 0.35, 0.6, 0.85)):
+    for ring, weight in zip(half.flat.eye_rings, (0.0, 0.0, 0.05, 0.15, 0.35, 0.6, 0.85), strict=True):
         soft[ring] = weight
     if lips_only is None:
         return soft
@@ -197,6 +197,18 @@ def _roll(half: HalfHead, lower: int) -> Array:
     weight = soft * np.exp(-((share / 1.6) ** 2)) * smoothstep(MOUTH_HALF_WIDTH, 1.2, v[:, 0]) * smoothstep(0, 1.5, v[:, 2])
     towards = (mouth_line(v[:, 0]) - v[:, 1]) * 0.45
     return np.stack([np.zeros_like(towards), weight * towards, -0.35 * weight], 1)
+
+
+JAW_OPEN = 0.35
+"""Wide open, radians."""
+
+
+def jaw_corrective(half: HalfHead) -> Array:
+    """What skinning alone gets wrong at JAW_OPEN: the mouth's corners come inwards and the cheeks sink a little."""
+    v = half.vertices
+    soft = _soft(half)
+    corners = _along(-v[:, 0] * soft * bump(v, (2.3, -7.0, 1.7), (1.9, 1.7, 2.4)), (0.2, 0, 0))
+    return corners + _along(soft * bump(v, (4.2, -5.6, -0.5), (1.8, 2.2, 2.6)), (-0.3, 0, -0.1))
 
 
 CORNER = (2.5, -6.9, 1.7)

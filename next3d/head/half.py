@@ -7,7 +7,7 @@ from enum import IntEnum
 
 import numpy as np
 
-from next3d.head.chart import TOP, Chart, Indices, build_chart, chart_to_uv, rays
+from next3d.head.chart import BOTTOM, EYE_STEPS, TOP, Chart, Indices, build_chart, chart_to_uv, rays
 from next3d.head.parts import Part, ear, eyeball, mouth_cavity, teeth, tongue
 from next3d.head.sculpt import EYE_CENTER, EYE_RADIUS, Array, cast, mouth_line
 
@@ -138,6 +138,38 @@ def _skin_vertices(flat: Chart) -> Array:
     vertices = cast(origins, directions)
     middle = (flat.points[:, 0] == 0) | (np.abs(vertices[:, 0]) < 1e-6) | (flat.points[:, 1] == TOP)
     vertices[middle, 0] = 0.0
+    return _crease(flat, _fair(flat, vertices, middle))
+
+
+def _fair(flat: Chart, vertices: Array, middle: np.ndarray, rounds: int = 3) -> Array:
+    """Even out the skin where nothing small is modelled: a few steps towards the neighbours' mean."""
+    p, q = flat.points.T
+    nose = np.exp(-((p / 2.0) ** 4) - ((q + 3.2) / 2.6) ** 4)
+    free = 0.5 * (1 - 0.85 * nose)
+    for rows, weight in ((flat.eye_rings[-2:], 0.15), (flat.eye_rings[:-2], 0.0), (flat.upper_lip, 0.1), (flat.lower_lip, 0.1)):
+        free[rows] = weight
+    free[flat.upper_lip[0]] = free[flat.lower_lip[0]] = 0.0
+    free[(q <= BOTTOM) | (q >= TOP)] = 0.0
+    neck = q < -11.0
+    edges = np.concatenate([flat.triangles[:, [0, 1]], flat.triangles[:, [1, 2]], flat.triangles[:, [2, 0]]])
+    edges = np.unique(np.sort(edges, axis=1), axis=0)
+    edges = np.concatenate([edges, edges[:, ::-1]])
+    count = np.maximum(np.bincount(edges[:, 0], minlength=len(vertices)), 1)
+    for step in range(3 * rounds):
+        moving = free if step < rounds else free * neck
+        mean = np.stack([np.bincount(edges[:, 0], vertices[edges[:, 1], axis], len(vertices)) for axis in range(3)], 1) / count[:, None]
+        vertices = vertices + moving[:, None] * (mean - vertices)
+        vertices[middle, 0] = 0.0
+    return vertices
+
+
+def _crease(flat: Chart, vertices: Array) -> Array:
+    """The fold above the upper lid and a faint one under the lower lid."""
+    turn = np.pi * np.arange(2 * EYE_STEPS) / EYE_STEPS
+    above, below = np.maximum(np.sin(turn), 0) ** 0.7, np.maximum(-np.sin(turn), 0) ** 0.7
+    vertices = vertices.copy()
+    for ring, fold, bulge in ((3, 0.1, 0.0), (4, 0.0, 0.05), (5, 0.0, 0.1)):
+        vertices[flat.eye_rings[ring], 2] += (bulge - fold) * above - 0.35 * fold * below
     return vertices
 
 
@@ -166,7 +198,7 @@ def skin_jaw_weight(chart: Array, vertices: Array) -> Array:
     """How far the skin follows the jaw: 1 on the lower lip and chin, 0 on the upper lip, a wide blend on the cheeks."""
     p, q = chart.T
     below = mouth_line(np.minimum(p, 2.5)) - q  # chart distance under the mouth line; the open lens sets the lips apart
-    band = 0.24 + 1.0 * smoothstep(1.7, 2.9, p) + 0.42 * np.maximum(p - 2.6, 0)
+    band = 0.24 + 1.0 * smoothstep(1.95, 3.1, p) + 0.42 * np.maximum(p - 2.6, 0)
     weight = smoothstep(-1, 1, below / band)
     weight *= smoothstep(-8.6, -4.6, vertices[:, 2])
     return weight * (1 - smoothstep(12.2, 16.5, -q))

@@ -6,6 +6,7 @@ import numpy as np
 
 from next3d.head.chart import SLIT, lip_height, uv_to_chart
 from next3d.head.half import HalfHead, Piece, smoothstep
+from next3d.head.landmarks import CHART_POINTS
 from next3d.head.parts import EYE_CHART, IRIS_ANGLE, PUPIL_ANGLE
 from next3d.head.sculpt import EYE_CENTER, EYE_RADIUS, Array, mouth_line
 
@@ -37,7 +38,7 @@ def half_regions(half: HalfHead) -> dict[str, np.ndarray]:
         "left_iris": ball & (angle < IRIS_ANGLE + 1e-3),
         "left_pupil": ball & (angle < PUPIL_ANGLE + 1e-3),
         "left_lids": lids,
-        "left_brow": skin & (brow_distance(p, q) < 0.12),
+        "left_brow": skin & (brow_distance(p, q) < 0.3),
     }
 
 
@@ -48,11 +49,10 @@ def face_distance(p: Array, q: Array) -> Array:
 
 
 def brow_distance(p: Array, q: Array) -> Array:
-    """Distance in cm from the left brow's hair, negative inside."""
-    t = np.clip((p - 1.1) / 4.0, 0, 1)
-    middle = 1.6 + 0.75 * np.sin(np.pi * (0.12 + 0.78 * t) ** 0.95) - 0.2 - 0.25 * t
-    outside = np.maximum(np.maximum(1.1 - p, p - 5.1), 0)
-    return np.hypot(np.maximum(np.abs(q - middle) - 0.16, 0), outside) + np.where(np.abs(q - middle) < 0.16, np.abs(q - middle) - 0.16, 0)
+    """Distance in cm from the middle of the left brow, the curve through its landmarks."""
+    curve = np.array([CHART_POINTS[landmark] for landmark in range(22, 27)])
+    along = np.clip(p, curve[0, 0], curve[-1, 0])
+    return np.hypot(p - along, q - np.interp(along, curve[:, 0], curve[:, 1]))
 
 
 def eye_angle(half: HalfHead) -> Array:
@@ -67,7 +67,7 @@ def half_guide_colors(half: HalfHead) -> Array:
     colors[:, 1] = np.clip((v[:, 1] + 2.0) / 14.0, -1, 1) * 0.7
     colors[:, 2] = np.clip((v[:, 2] + 6.0) / 10.0, -1, 1) * 0.7
     skin = colors.copy()
-    for ring, strength in zip(half.flat.eye_rings, (1.0, 1.0, 0.9, 0.55)):
+    for ring, strength in zip(half.flat.eye_rings[:4], (1.0, 1.0, 0.9, 0.55), strict=True):
         colors[ring] = skin[ring] * (1 - strength) + strength * np.array([0.1, 0.95, -0.5])
     colors[half.piece == Piece.LID_MARGIN] = (0.1, 0.95, -0.9)
     for lip, tone in ((half.flat.upper_lip, (0.1, -0.95, 0.75)), (half.flat.lower_lip, (0.1, -0.55, 0.95))):

@@ -75,11 +75,11 @@ def ear() -> Part:
     relief = _ear_relief(rings, cosine, sine)
     relief[-3:] = relief[-4] + np.array([-0.28, -0.5, -0.75])[:, None]
     height, depth = EAR_CENTER[0] + up, EAR_CENTER[1] - back
-    side = _head_side(EAR_CENTER[0], EAR_CENTER[1])
-    lift = 0.25 + 0.42 * (back + 1.1)
+    side = _head_side(EAR_CENTER[0], EAR_CENTER[1] + 1.3)
+    lift = 0.1 + 0.16 * up + 0.3 * (back + 1.35)
     x = side + lift + relief
     attached = np.clip((-back - 0.75) / 0.5, 0, 1) * np.clip((rings - 0.7) / 0.3, 0, 1)
-    x = x - 0.9 * attached
+    x = x - 0.55 * attached
     vertices = np.stack([x, height, depth], -1)[1:].reshape(-1, 3)
     vertices = np.concatenate([[[x[0, 0], height[0, 0], depth[0, 0]]], vertices])
     disc = np.linspace(0, 1, len(rings))[:, None] * np.stack(
@@ -87,8 +87,8 @@ def ear() -> Part:
     )
     uv = np.array(EAR_CHART[:2]) + EAR_CHART[2] * np.concatenate([[[0.0, 0.0]], disc[:, 1:].reshape(2, -1).T])
     first = np.arange(EAR_SEGMENTS)
-    cap = np.stack([np.zeros_like(first), 1 + (first + 1) % EAR_SEGMENTS, 1 + first], 1)
-    faces = np.concatenate([cap, 1 + grid_faces(len(rings) - 1, EAR_SEGMENTS, closed=True)[:, ::-1]])
+    cap = np.stack([np.zeros_like(first), 1 + first, 1 + (first + 1) % EAR_SEGMENTS], 1)
+    faces = np.concatenate([cap, 1 + grid_faces(len(rings) - 1, EAR_SEGMENTS, closed=True)])
     return Part(vertices, faces, uv)
 
 
@@ -98,7 +98,7 @@ def _ear_relief(rings: Array, cosine: Array, sine: Array) -> Array:
     front = np.clip(-cosine, 0, 1)
     rim = 0.32 * np.exp(-(((rings - 0.95) / 0.1) ** 2)) * (1 - lobe)
     ridge = 0.3 * np.exp(-(((rings - 0.56) / 0.1) ** 2)) * np.clip(0.5 + cosine, 0, 1) * (1 - 0.8 * lobe)
-    bowl = -0.65 * np.exp(-((rings / 0.34) ** 2))
+    bowl = -0.5 * np.exp(-((rings / 0.38) ** 2))
     tragus = 0.35 * np.exp(-(((rings - 0.6) / 0.16) ** 2)) * front**3
     return rim + ridge + bowl + tragus + 0.12 * lobe * rings
 
@@ -108,19 +108,19 @@ def _head_side(height: float, depth: float) -> float:
 
 
 TEETH_STEPS = 10
-TEETH_HALF_WIDTH = 2.15
+TEETH_HALF_WIDTH = 2.35
 TEETH_FRONT = 1.72
 
 
 def teeth(upper: bool) -> Part:
     """Half a row of teeth: a curved strip with a biting edge, seen from both sides."""
     x = np.linspace(0, TEETH_HALF_WIDTH, TEETH_STEPS + 1)
-    front = TEETH_FRONT - (0.0 if upper else 0.22) - 0.36 * x**2
-    gum, edge = (-5.7, -6.93) if upper else (-8.1, -7.0)
+    front = TEETH_FRONT - (0.0 if upper else 0.22) - 0.33 * x**2
+    gum, edge = (-5.7, -7.1) if upper else (-8.2, -7.0)
     edge = edge + (0.12 if upper else -0.06) * (x / TEETH_HALF_WIDTH) ** 2
     heights = [np.full_like(x, gum), 0.5 * (gum + edge), edge, edge, np.full_like(x, gum)]
     depths = [front - 0.1, front, front - 0.06, front - 0.28, front - 0.7]
-    vertices = np.stack([np.stack([x, y, z], 1) for y, z in zip(heights, depths)])
+    vertices = np.stack([np.stack([x, y, z], 1) for y, z in zip(heights, depths, strict=True)])
     faces = grid_faces(5, len(x))
     u = 0.572 + 0.145 * x / TEETH_HALF_WIDTH
     v0 = 0.068 if upper else 0.012
@@ -162,10 +162,10 @@ def mouth_cavity(rim: Array) -> tuple[Array, Array, Indices]:
     columns = len(rim)
     turn = np.linspace(np.pi / 2, -np.pi / 2, columns)
     rings = []
-    for depth, height, width in zip(MOUTH_DEPTHS, MOUTH_HEIGHTS, MOUTH_WIDTHS):
+    for depth, height, width in zip(MOUTH_DEPTHS, MOUTH_HEIGHTS, MOUTH_WIDTHS, strict=True):
         z = rim[:, 2] + depth * (MOUTH_BACK - rim[:, 2])
         x = rim[:, 0] * width
-        rings.append(np.stack([x, mouth_line(rim[:, 0]) + height * np.sin(turn), z], 1))
+        rings.append(np.stack([x, mouth_line(rim[:, 0]) + height * np.sign(turn) * np.abs(np.sin(turn)) ** 0.6, z], 1))
     radius = MOUTH_CHART[2] * np.linspace(1.0, 0.12, len(rings) + 1)[:, None]
     uv = np.stack([MOUTH_CHART[0] + radius * np.cos(turn), MOUTH_CHART[1] + radius * np.sin(turn)], -1)
     uv[:, [0, -1], 0] = MOUTH_CHART[0]

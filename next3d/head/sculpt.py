@@ -71,30 +71,31 @@ def _skull(p: Array) -> Array:
 
 def _face(p: Array) -> Array:
     d = ellipsoid(p, (0, -3.6, -3.4), (5.9, 7.4, 5.3))
-    d = smooth_union(d, capsule(p, (5.0, -6.9, -5.6), (1.6, -9.7, -0.2), 1.15, 1.35), 2.0)  # jaw bone
+    d = smooth_union(d, capsule(p, (4.7, -6.7, -5.4), (1.35, -9.75, 0.0), 1.2, 1.25), 2.2)  # jaw bone
     d = smooth_union(d, ellipsoid(p, (0, -6.4, -0.3), (3.1, 3.0, 2.75)), 1.6)  # the teeth's arch
-    d = smooth_union(d, ellipsoid(p, (4.2, -2.7, -1.2), (2.1, 1.6, 2.0)), 1.6)  # cheek bone
-    d = smooth_union(d, capsule(p, (5.4, -2.1, -2.6), (6.6, -1.6, -6.5), 1.0, 0.6), 1.5)  # zygomatic arch
+    d = smooth_union(d, ellipsoid(p, (4.2, -2.6, -1.2), (2.1, 1.7, 2.0)), 1.8)  # cheek bone
+    d = smooth_union(d, ellipsoid(p, (4.2, -4.6, -4.4), (1.65, 3.4, 3.0)), 1.8)  # chewing muscle
+    d = smooth_union(d, capsule(p, (5.4, -1.9, -2.8), (6.5, -1.3, -6.5), 1.0, 0.6), 1.8)  # zygomatic arch
     d = smooth_union(d, ellipsoid(p, (2.9, -5.2, -0.6), (2.0, 2.2, 2.0)), 1.6)  # cheek
     return smooth_union(d, ellipsoid(p, (0, -10.0, 0.55), (1.75, 1.3, 1.35)), 1.3)  # chin
 
 
 def _brow_and_sockets(p: Array, d: Array) -> Array:
-    brow = _both_sides(p, lambda q: capsule(q, (1.0, 1.65, 1.15), (4.3, 1.75, -0.25), 0.75, 0.75), 1.0)
-    d = smooth_union(d, brow, 1.2)
+    brow = _both_sides(p, lambda q: capsule(q, (1.0, 1.7, 1.1), (4.3, 1.75, -0.3), 0.75, 0.75), 1.0)
+    d = smooth_union(d, brow, 1.4)
     d = smooth_subtract(d, ellipsoid(p, (3.1, -0.15, 2.15), (1.75, 1.0, 1.35)), 1.0)
-    d = smooth_subtract(d, ellipsoid(p, (1.55, -0.05, 2.0), (0.55, 0.8, 0.8)), 0.7)  # beside the nose's root
+    d = smooth_subtract(d, ellipsoid(p, (1.6, -0.05, 2.05), (0.5, 0.8, 0.8)), 0.9)  # beside the nose's root
     eye = np.linalg.norm(p - EYE_CENTER, axis=1) - (EYE_RADIUS + LID_THICKNESS)
     return smooth_union(d, eye, 0.45)
 
 
 def _nose(p: Array, d: Array) -> Array:
-    d = smooth_union(d, capsule(p, (0, 0.9, 1.2), (0, -3.2, 3.05), 0.62, 0.62), 0.9)  # bridge
-    d = smooth_union(d, ellipsoid(p, (0, -3.55, 3.35), (0.85, 0.75, 0.95)), 0.5)  # tip
-    d = smooth_union(d, ellipsoid(p, (1.15, -3.85, 2.35), (0.62, 0.62, 0.9)), 0.45)  # wing
-    d = smooth_union(d, capsule(p, (0, -3.9, 3.6), (0, -4.6, 2.4), 0.3, 0.35), 0.3)  # columella
-    nostril = capsule(p, (0.55, -4.45, 3.1), (0.75, -3.95, 2.7), 0.24, 0.2)
-    return smooth_subtract(d, nostril, 0.25)
+    d = smooth_union(d, capsule(p, (0, 0.9, 1.1), (0, -2.9, 2.75), 0.68, 0.78), 1.2)  # bridge
+    d = smooth_union(d, ellipsoid(p, (0, -3.5, 3.2), (0.95, 0.8, 1.0)), 0.7)  # tip
+    d = smooth_union(d, ellipsoid(p, (1.05, -3.95, 2.3), (0.68, 0.58, 0.95)), 0.6)  # wing
+    d = smooth_union(d, capsule(p, (0, -3.95, 3.5), (0, -4.65, 2.4), 0.3, 0.38), 0.35)  # columella
+    nostril = capsule(p, (0.5, -4.5, 3.15), (0.72, -4.05, 2.6), 0.25, 0.22)
+    return smooth_subtract(d, nostril, 0.2)
 
 
 def _lips(p: Array, d: Array) -> Array:
@@ -110,8 +111,8 @@ def _lips(p: Array, d: Array) -> Array:
 
 def _neck(p: Array, d: Array) -> Array:
     squeezed = p * np.array([1.0, 1.0, 0.92])
-    d = smooth_union(d, capsule(squeezed, (0, -5.0, -8.6), (0, -21.0, -9.2), 5.1, 5.6), 2.0)
-    d = smooth_union(d, capsule(p, (6.4, -5.2, -9.6), (1.2, -18.5, -4.6), 0.7, 0.8), 2.0)  # the long muscle beside the throat
+    d = smooth_union(d, capsule(squeezed, (0, -5.0, -8.6), (0, -21.0, -9.2), 4.7, 5.0), 2.2)
+    d = smooth_union(d, capsule(p, (4.9, -6.5, -9.6), (1.2, -18.5, -5.0), 0.6, 0.7), 2.0)  # the long muscle beside the throat
     shoulder = capsule(p, (3.0, -17.2, -11.0), (13.0, -21.5, -10.0), 2.6, 2.6)
     return smooth_union(d, shoulder, 3.0)
 

@@ -23,9 +23,11 @@ class Topology:
     uv_faces: Tensor
     """[F, 3] int64: the UV coordinate of every triangle corner."""
     uv_mask: Tensor
-    """[1, M, M] float32 in [0, 1]: what the neural texture is responsible for, face and eyes but not the mouth's inside; row 0 is v = 1."""
+    """[1, M, M] float32 in [0, 1]: what the neural texture is responsible for, face and eyes but not the mouth's inside.
+    Row 0 is v = 1."""
     guide_colors: Tensor
-    """[V, 3] float32 in [-1, 1]: the colours in which the discriminator sees the mesh; iris, lids, lips and mouth interior are told apart."""
+    """[V, 3] float32 in [-1, 1]: the colours in which the discriminator sees the mesh.
+    Iris, lids, lips and mouth interior are told apart."""
     landmark_faces: Tensor | None = None
     """[68] int64: the triangle on which each landmark lies; None where landmarks come with the data."""
     landmark_barycentrics: Tensor | None = None
