@@ -7,6 +7,7 @@ under the nose; 36-41 and 42-47 around the eyes; 48-59 and 60-67 around the oute
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from next3d.head.chart import EYE_STEPS, LIP_RINGS, Indices
 from next3d.head.half import HalfHead
@@ -46,7 +47,7 @@ def _vertex_landmarks(half: HalfHead) -> dict[int, int]:
     }  # fmt: skip
 
 
-def embed_landmarks(half: HalfHead) -> tuple[Indices, Array, Indices]:
+def embed_landmarks(half: HalfHead) -> tuple[Indices, NDArray[np.float32], Indices]:
     """Triangles [68], barycentrics [68, 3] float32 and mirror order [68] of the landmarks on the whole head."""
     order = mirror_order()
     faces, weights = np.full(68, -1), np.zeros((68, 3), dtype=np.float32)
@@ -64,7 +65,7 @@ def embed_landmarks(half: HalfHead) -> tuple[Indices, Array, Indices]:
     return faces, weights, order
 
 
-def _locate(half: HalfHead, point: Array) -> tuple[int, Array]:
+def _locate(half: HalfHead, point: Array) -> tuple[int, NDArray[np.float32]]:
     """The chart triangle that holds a point, and where in it."""
     corners = half.flat.points[half.flat.triangles]  # [K, 3, 2]; skin triangles come first in half.faces
     a, b, c = corners[:, 0], corners[:, 1], corners[:, 2]

@@ -116,11 +116,11 @@ def teeth(upper: bool) -> Part:
     """Half a row of teeth: a curved strip with a biting edge, seen from both sides."""
     x = np.linspace(0, TEETH_HALF_WIDTH, TEETH_STEPS + 1)
     front = TEETH_FRONT - (0.0 if upper else 0.22) - 0.33 * x**2
-    gum, edge = (-5.7, -7.1) if upper else (-8.2, -7.0)
-    edge = edge + (0.12 if upper else -0.06) * (x / TEETH_HALF_WIDTH) ** 2
+    gum, middle = (-5.7, -7.1) if upper else (-8.2, -7.0)
+    edge = middle + (0.12 if upper else -0.06) * (x / TEETH_HALF_WIDTH) ** 2
     heights = [np.full_like(x, gum), 0.5 * (gum + edge), edge, edge, np.full_like(x, gum)]
     depths = [front - 0.1, front, front - 0.06, front - 0.28, front - 0.7]
-    vertices = np.stack([np.stack([x, y, z], 1) for y, z in zip(heights, depths, strict=True)])
+    vertices = np.stack([np.broadcast_to(x, (5, len(x))), np.stack(heights), np.stack(depths)], -1)
     faces = grid_faces(5, len(x))
     u = 0.572 + 0.145 * x / TEETH_HALF_WIDTH
     v0 = 0.068 if upper else 0.012

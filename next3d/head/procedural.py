@@ -24,7 +24,8 @@ from next3d.head.topology import Topology
 
 IDENTIFIER = "procedural-1"
 CM_TO_WORLD = 0.024
-"""World units per centimetre: the portrait camera then frames the face like an FFHQ crop: the pupils are a quarter of the image apart, hair meets the top edge."""
+"""World units per centimetre: the portrait camera then frames the face like an FFHQ crop: the pupils are a quarter of the image apart,
+hair meets the top edge."""
 EYE_LEVEL = 0.050
 """World height of the eyes: row 0.415 of a portrait, as in FFHQ crops."""
 EYE_DEPTH = 0.155
