@@ -96,6 +96,8 @@ class DataConfig:
     """Folder or zip file."""
     uv_mask: str | None = None
     """For mesh-only data: a grey image in UV layout, white on face and eyes."""
+    holdout: int = 0
+    """The last images, which training leaves out: for measuring."""
     workers: int = 0
     """Loader processes; 0 reads in the training process and keeps decoded images in memory."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from torch import Tensor
@@ -76,6 +77,18 @@ class PortraitDataset(Dataset[Sample]):
     def read(self, indices: Sequence[int]) -> Batch:
         """Read several items as a batch on the CPU."""
         return collate([self[index] for index in indices])
+
+    def without_last(self, count: int) -> PortraitDataset:
+        """All items but the last `count`, which are kept for measuring.
+
+        Raises:
+            DatasetError: nothing would be left.
+        """
+        if count >= len(self):
+            raise DatasetError(f"{self.path}: {len(self)} images, of which {count} are to be held out; hold out fewer or add images.")
+        kept = len(self) - count
+        contents = replace(self._contents, images=self.names[:kept], labels=self.labels[:kept])
+        return PortraitDataset(contents, self.resolution)
 
     def head_mesh(self, batch: Batch) -> HeadMesh:
         """Vertices and landmarks of a batch in world units, on the batch's device; the same call for every layout."""

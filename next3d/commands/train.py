@@ -74,6 +74,7 @@ def switch(name: str, text: str) -> Callable[[_Command], _Command]:
 @option("--mismatch-weight", type=NOT_NEGATIVE, help="Weight of real images with another sample's mesh as fakes.  [preset]")
 @switch("--share-fakes", "Train both networks on one pass over the fakes: faster.  [preset]")
 @option("--uv-mask", type=EXISTING_FILE, help="For mesh-only data: grey image in UV layout, white on face and eyes.")
+@option("--holdout", type=click.IntRange(min=0), help="Leave the last images out of training, for measuring.  [0]")
 @option("--workers", type=click.IntRange(min=0), help="Loader processes; 0 keeps decoded images in memory.  [3 on a GPU, else 0]")
 @option("--threads", type=AT_LEAST_1, help="CPU threads.  [physical cores]")
 @click.option("-n", "--dry-run", "--dry_run", "dry_run", is_flag=True, help="Print the configuration and what it costs; write nothing.")
@@ -107,6 +108,7 @@ def train(
     mismatch_weight: float | None,
     share_fakes: bool | None,
     uv_mask: Path | None,
+    holdout: int | None,
     workers: int | None,
     threads: int | None,
     dry_run: bool,
@@ -138,7 +140,10 @@ def train(
     run = run if snap is None else replace(run, snap=snap or None)
     device = choose_device("auto", threads)
     source = _changed(
-        base.data, uv_mask=None if uv_mask is None else str(uv_mask), workers=3 if workers is None and device.type == "cuda" else workers
+        base.data,
+        holdout=holdout,
+        uv_mask=None if uv_mask is None else str(uv_mask),
+        workers=3 if workers is None and device.type == "cuda" else workers,
     )
     config = replace(
         base,
@@ -163,6 +168,7 @@ def _launch(config: TrainConfig, outdir: Path, description: str, resume: Path | 
     from training.summary import describe
 
     dataset = open_dataset(config.data.path, config.model.generator.image_resolution, uv_mask=config.data.uv_mask)
+    dataset = dataset.without_last(config.data.holdout)
     generator = replace(config.model.generator, head=dataset.head_name)
     config = replace(config, model=replace(config.model, generator=generator))
     if dry_run:
