@@ -57,7 +57,7 @@ def gaze_angles(t: float) -> tuple[float, float]:
 
 
 def move_gaze(head: HeadModel, rest: HeadParams, t: float) -> HeadParams:
-    """Eyes wander, lids follow."""
+    """Eyes wander; lids follow on heads that leave this to the eyeLook expressions."""
     pitch, yaw = gaze_angles(t)
     pose = rest.pose.clone()
     for eye in (Joint.LEFT_EYE, Joint.RIGHT_EYE):
@@ -129,7 +129,7 @@ def _set_known(head: HeadModel, expression: Tensor, strengths: Mapping[str, floa
 
 
 MOTIONS: Mapping[str, Motion] = {
-    "gaze": Motion("eyes wander, lids follow", pose=move_gaze),
+    "gaze": Motion("the eyes wander", pose=move_gaze),
     "expression": Motion("smile, surprise, pucker, frown", pose=move_expression),
     "jaw": Motion("the mouth opens and shuts", pose=move_jaw),
     "blink": Motion("both eyes shut and open", pose=move_lids),

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dnnlib.errors import UserError
 from next3d.generator import Generator
 from next3d.head.model import HeadModel
 from next3d.media.images import color_depth, make_grid, resize, save_png
@@ -84,7 +85,11 @@ def make_sample(generator: Generator, head: HeadModel, seed: int, config: Sample
     pictures = _views(generator, head, planes, styles, mesh, config)
     if not config.shapes:
         return pictures, None
-    return pictures, face_surface(generator, planes, resolution=config.shape_resolution, level=config.shape_level)
+    try:
+        surface = face_surface(generator, planes, resolution=config.shape_resolution, level=config.shape_level)
+    except UserError as error:
+        raise UserError(f"seed {seed}: {error}") from error
+    return pictures, surface
 
 
 def face_surface(generator: Generator, planes: Planes, *, resolution: int, level: float) -> Surface:
