@@ -1,0 +1,179 @@
+"""What the people in synthetic portraits do: head shape, speech-like mouths, smiles, blinks, gaze, small poses, cameras.
+
+Mouths and gazes are drawn more widely than a photo album has them: a generator learns an opening only if it sees it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from next3d.head.model import HeadModel, HeadParams, Joint
+from next3d.render.cameras import orbit_camera
+from next3d.synthetic.draws import torch_stream
+from next3d.types import Camera
+
+JAW_RANGE = 0.35
+"""Widest jaw angle, radians."""
+CLOSED_SHARE = 0.4
+"""Share of mouths that are (nearly) closed."""
+GAZE_RANGE = (0.25, 0.4)
+"""Largest pitch and yaw of the eyes in the head, radians."""
+BLINK_SHARE = 0.12
+SHAPE_LIMIT = 2.2
+"""Shape coefficients are normal, cut off here (standard deviations)."""
+CAMERA_SIGMA = (0.3, 0.15)
+"""Standard deviation of camera yaw and pitch, radians (the spread of EG3D's FFHQ labels)."""
+CAMERA_LIMIT = (0.75, 0.4)
+
+_SPEECH = {
+    # name: (share of samples in which it is active, largest strength)
+    "mouthFunnel": (0.15, 0.7),
+    "mouthPucker": (0.14, 0.8),
+    "mouthFrown": (0.10, 0.6),
+    "mouthStretch": (0.12, 0.6),
+    "mouthDimple": (0.10, 0.5),
+    "mouthPress": (0.08, 0.5),
+    "mouthRollLower": (0.05, 0.4),
+    "mouthRollUpper": (0.05, 0.4),
+    "mouthShrugLower": (0.08, 0.5),
+    "mouthShrugUpper": (0.06, 0.4),
+    "mouthLowerDown": (0.18, 0.6),
+    "mouthUpperUp": (0.16, 0.6),
+    "mouthLeft": (0.05, 0.5),
+    "mouthRight": (0.05, 0.5),
+    "jawLeft": (0.04, 0.4),
+    "jawRight": (0.04, 0.4),
+    "jawForward": (0.04, 0.4),
+    "cheekPuff": (0.04, 0.6),
+    "noseSneer": (0.08, 0.5),
+    "browDown": (0.16, 0.8),
+    "browInnerUp": (0.16, 0.8),
+    "browOuterUp": (0.18, 0.9),
+    "eyeSquint": (0.15, 0.6),
+    "eyeWide": (0.12, 0.8),
+}
+_SMILE = (0.34, 1.0)
+
+
+def _uniform(generator: torch.Generator, count: int, low: float = 0.0, high: float = 1.0) -> Tensor:
+    return low + (high - low) * torch.rand(count, generator=generator)
+
+
+def sample_params(head: HeadModel, generator: torch.Generator, count: int) -> HeadParams:
+    """Head parameters of `count` random people in random moments.
+
+    Args:
+        head: whose directions to fill; expression directions are found by their ARKit names, others stay at 0.
+        generator: CPU stream; consecutive calls give new people.
+        count: how many.
+
+    Returns:
+        Parameters on the CPU: jaw angle in [0, 0.35] rad (about 40 % nearly closed, the rest spread over the range),
+        gaze within ±0.4 (yaw) and ±0.25 (pitch) rad, global and neck rotations of a few hundredths of a radian.
+    """
+    rest = head.neutral(count).to("cpu")
+    shape = torch.randn(rest.shape.shape, generator=generator).clamp(-SHAPE_LIMIT, SHAPE_LIMIT)
+    gaze = sample_gaze(generator, count)
+    pose = rest.pose.clone()
+    pose[:, Joint.GLOBAL] += 0.02 * torch.randn(count, 3, generator=generator).clamp(-2, 2)
+    pose[:, Joint.NECK] += 0.03 * torch.randn(count, 3, generator=generator).clamp(-2, 2)
+    pose[:, Joint.JAW, 0] = sample_jaw(generator, count)
+    pose[:, [Joint.LEFT_EYE, Joint.RIGHT_EYE], :2] = gaze[:, None].expand(-1, 2, -1)
+    expression = sample_expression(head.expression_names, generator, gaze)
+    return replace(rest, shape=shape, expression=expression, pose=pose)
+
+
+def sample_jaw(generator: torch.Generator, count: int) -> Tensor:
+    """Jaw angles [count] in [0, 0.35] rad."""
+    closed = _uniform(generator, count) < CLOSED_SHARE
+    return torch.where(closed, _uniform(generator, count, 0.0, 0.03), _uniform(generator, count, 0.03, JAW_RANGE))
+
+
+def sample_gaze(generator: torch.Generator, count: int) -> Tensor:
+    """Rotations of both eyes [count, 2] (pitch, yaw), radians: two thirds over the whole range, one third nearly ahead."""
+    limit = torch.tensor(GAZE_RANGE)
+    wide = (2 * torch.rand(count, 2, generator=generator) - 1) * limit
+    ahead = (0.06 * torch.randn(count, 2, generator=generator)).clamp(-limit, limit)
+    return torch.where(_uniform(generator, count)[:, None] < 0.67, wide, ahead)
+
+
+def sample_expression(names: tuple[str, ...], generator: torch.Generator, gaze: Tensor) -> Tensor:
+    """Expression coefficients [N, E]: speech and feeling, sides slightly unequal, blinks, lids that follow the gaze [N, 2]."""
+    count = len(gaze)
+    strengths: dict[str, Tensor] = {}
+    for name, (share, top) in _SPEECH.items():
+        _both_sides(strengths, name, _sometimes(generator, count, share, top), generator)
+    smile = _sometimes(generator, count, *_SMILE)
+    _both_sides(strengths, "mouthSmile", smile, generator)
+    _both_sides(strengths, "cheekSquint", 0.6 * smile, generator)
+    _add_blinks(strengths, generator, count)
+    _add_lid_following(strengths, gaze)
+    return _by_name(names, strengths, count)
+
+
+def _sometimes(generator: torch.Generator, count: int, share: float, top: float) -> Tensor:
+    active = _uniform(generator, count) < share
+    return torch.where(active, _uniform(generator, count, 0.1, top), torch.zeros(count))
+
+
+def _both_sides(strengths: dict[str, Tensor], name: str, value: Tensor, generator: torch.Generator) -> None:
+    """Set `name`, or its left and right halves with up to 20 % (rarely 100 %) less on one side."""
+    count = len(value)
+    lopsided = _uniform(generator, count) < 0.08
+    loss = torch.where(lopsided, _uniform(generator, count, 0.5, 1.0), _uniform(generator, count, 0.0, 0.2))
+    left_weaker = _uniform(generator, count) < 0.5
+    strengths[name] = value
+    strengths[f"{name}Left"] = torch.where(left_weaker, value * (1 - loss), value)
+    strengths[f"{name}Right"] = torch.where(left_weaker, value, value * (1 - loss))
+
+
+def _add_blinks(strengths: dict[str, Tensor], generator: torch.Generator, count: int) -> None:
+    """Some eyes shut, some half shut, the rest at slightly different ease."""
+    draw = _uniform(generator, count)
+    ease = _uniform(generator, count, 0.0, 0.15)
+    half = _uniform(generator, count, 0.15, 0.85)
+    shut = _uniform(generator, count, 0.9, 1.0)
+    blink = torch.where(draw < 0.6 * BLINK_SHARE, shut, torch.where(draw < BLINK_SHARE, half, ease))
+    wink = _uniform(generator, count)  # now and then only one eye takes part
+    strengths["eyeBlinkLeft"] = torch.where(wink < 0.02, ease, blink)
+    strengths["eyeBlinkRight"] = torch.where(wink > 0.98, ease, blink)
+    wide = 1 - blink.clamp(0, 1)
+    for side in ("Left", "Right"):
+        strengths[f"eyeWide{side}"] = strengths[f"eyeWide{side}"] * wide
+
+
+def _add_lid_following(strengths: dict[str, Tensor], gaze: Tensor) -> None:
+    """Lids move with the eyeball: eyeLook* directions carry the lids, the joints turn the eyes."""
+    pitch, yaw = gaze[:, 0] / 0.5, gaze[:, 1] / 0.6
+    for side, outwards in (("Left", yaw), ("Right", -yaw)):
+        strengths[f"eyeLookDown{side}"] = pitch.clamp_min(0)
+        strengths[f"eyeLookUp{side}"] = (-pitch).clamp_min(0)
+        strengths[f"eyeLookOut{side}"] = outwards.clamp_min(0)
+        strengths[f"eyeLookIn{side}"] = (-outwards).clamp_min(0)
+
+
+def _by_name(names: tuple[str, ...], strengths: Mapping[str, Tensor], count: int) -> Tensor:
+    nothing = torch.zeros(count)
+    return torch.stack([strengths.get(name, nothing) for name in names], dim=1) if names else torch.zeros(count, 0)
+
+
+def sample_camera(generator: torch.Generator, count: int) -> Camera:
+    """Portrait cameras: normal in yaw and pitch, 2.7 from the origin, looking at it."""
+    draws = torch.randn(count, 2, generator=generator) * torch.tensor(CAMERA_SIGMA)
+    limit = torch.tensor(CAMERA_LIMIT)
+    angles = draws.clamp(-limit, limit)
+    return orbit_camera(angles[:, 0], angles[:, 1])
+
+
+def keyed_params(head: HeadModel, seed: int, index: int) -> HeadParams:
+    """The head parameters of one sample of a data set, [1, ...]."""
+    return sample_params(head, torch_stream(seed, index, "head"), 1)
+
+
+def keyed_camera(seed: int, index: int) -> Camera:
+    """The camera of one sample of a data set, [1, ...]."""
+    return sample_camera(torch_stream(seed, index, "camera"), 1)

@@ -1,0 +1,197 @@
+"""Writes data sets in the format "next3d-portraits" (docs/formats.md): a folder or a zip, whole or not at all, same input → same bytes."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import secrets
+import shutil
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from dnnlib.errors import UserError
+from dnnlib.files import atomic_write, make_output_folder
+from next3d.synthetic.portrait import SEGMENTATION_CLASSES, Portrait
+
+FORMAT = "next3d-portraits"
+FORMAT_VERSION = 1
+DEPTH_UNIT = 1e-4
+"""World units per step of the 16-bit depth images."""
+_FOLDER_SIZE = 1000
+_ZIP_DATE = (1980, 1, 1, 0, 0, 0)
+
+
+@dataclass(frozen=True)
+class EncodedPortrait:
+    """One sample, ready to be written."""
+
+    files: Mapping[str, bytes]
+    """`images`, `segmentation`, `depth` → PNG."""
+    label: npt.NDArray[np.float32]
+    """[25] camera label."""
+    head: Mapping[str, npt.NDArray[np.float32]]
+    """Head parameters without batch dimension."""
+    landmarks: Mapping[str, npt.NDArray[np.float32]]
+    """`landmarks_2d` [68, 2] and `landmarks_3d` [68, 3]."""
+
+
+def encode(portrait: Portrait) -> EncodedPortrait:
+    """Compress the images of one portrait."""
+    depth = np.rint(portrait.depth / DEPTH_UNIT).clip(0, 65535).astype(np.uint16)
+    files = {"images": _png(portrait.image), "segmentation": _png(portrait.segmentation), "depth": _png(depth)}
+    return EncodedPortrait(
+        files, portrait.label, portrait.head, {"landmarks_2d": portrait.landmarks_2d, "landmarks_3d": portrait.landmarks_3d}
+    )
+
+
+def _png(pixels: npt.NDArray[np.uint8] | npt.NDArray[np.uint16]) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, format="PNG", compress_level=6)
+    return buffer.getvalue()
+
+
+def image_name(index: int) -> str:
+    """`00000/img00000000.png`: the name of sample `index` below each kind's folder."""
+    return f"{index // _FOLDER_SIZE:05d}/img{index:08d}.png"
+
+
+class Sink(Protocol):
+    """Something that takes named files."""
+
+    def put(self, name: str, content: bytes) -> None:
+        """Store one file."""
+
+
+@dataclass(frozen=True)
+class _FolderSink:
+    root: Path
+
+    def put(self, name: str, content: bytes) -> None:
+        target = self.root / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(content)
+
+
+@dataclass(frozen=True)
+class _ZipSink:
+    archive: zipfile.ZipFile
+
+    def put(self, name: str, content: bytes) -> None:
+        entry = zipfile.ZipInfo(name, date_time=_ZIP_DATE)
+        entry.external_attr = 0o644 << 16
+        entry.create_system = 3  # the same bytes whatever system writes them
+        self.archive.writestr(entry, content)
+
+
+@contextmanager
+def open_sink(target: Path, *, force: bool = False) -> Iterator[Sink]:
+    """A place for files that becomes `target` when the block ends well, and vanishes when it does not.
+
+    Args:
+        target: a name ending in `.zip` makes a zip (stored, not compressed: PNGs already are), any other a folder.
+        force: replace what is already there, once everything is written.
+
+    Raises:
+        UserError: `target` exists and `force` is off, or its folder cannot be written to.
+    """
+    check_target(target, force=force)
+    if target.suffix.lower() == ".zip":
+        with atomic_write(target) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
+            yield _ZipSink(archive)
+    else:
+        with _atomic_folder(target) as temporary:
+            yield _FolderSink(temporary)
+
+
+def check_target(target: Path, *, force: bool) -> None:
+    """Refuse, before any work, a target that must not or cannot be written.
+
+    Raises:
+        UserError: it exists and `force` is off; it is a folder and a zip is wanted (or the other way round); no permission.
+    """
+    wants_zip = target.suffix.lower() == ".zip"
+    if target.is_dir() == wants_zip and target.exists():
+        raise UserError(f"{target}: is a {'folder' if wants_zip else 'file'}, expected to write a {'zip file' if wants_zip else 'folder'}.")
+    occupied = target.is_file() or (target.is_dir() and any(target.iterdir()))
+    if occupied and not force:
+        raise UserError(f"{target}: already exists; choose another name or replace it with --force.")
+    if target.is_dir() and occupied and not (target / "dataset.json").is_file():
+        raise UserError(f"{target}: is not empty and not a data set; remove it yourself or choose another name.")
+    make_output_folder(target.parent)
+
+
+@contextmanager
+def _atomic_folder(target: Path) -> Iterator[Path]:
+    """A hidden sibling folder that is renamed to `target` at the end."""
+    temporary = target.parent / f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}"
+    try:
+        temporary.mkdir()
+        yield temporary
+        if target.is_dir():
+            shutil.rmtree(target)
+        os.replace(temporary, target)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+@dataclass
+class PortraitWriter:
+    """Streams portraits into a sink; memory grows by the few numbers of each sample, not by its pixels."""
+
+    sink: Sink
+    resolution: int
+    head_identifier: str
+    head_fingerprint: str
+    _labels: list[tuple[str, list[float]]] = field(default_factory=list)
+    _heads: list[Mapping[str, npt.NDArray[np.float32]]] = field(default_factory=list)
+    _landmarks: list[Mapping[str, npt.NDArray[np.float32]]] = field(default_factory=list)
+
+    def add(self, portrait: EncodedPortrait) -> None:
+        """Write the next sample's images and remember its numbers."""
+        name = image_name(len(self._labels))
+        for kind, content in portrait.files.items():
+            self.sink.put(f"{kind}/{name}", content)
+        self._labels.append((f"images/{name}", [float(value) for value in portrait.label]))
+        self._heads.append(portrait.head)
+        self._landmarks.append(portrait.landmarks)
+
+    def finish(self) -> None:
+        """Write the tables: head parameters, landmarks and, last, the description of the whole."""
+        names = np.array([name for name, _ in self._labels])
+        self.sink.put("heads.npz", _npz({"names": names, **_stacked(self._heads)}))
+        self.sink.put("landmarks.npz", _npz(_stacked(self._landmarks)))
+        description = {
+            "format": FORMAT,
+            "format_version": FORMAT_VERSION,
+            "resolution": self.resolution,
+            "head": {"id": self.head_identifier, "fingerprint": self.head_fingerprint},
+            "segmentation_classes": list(SEGMENTATION_CLASSES),
+            "depth_unit": DEPTH_UNIT,
+            "labels": self._labels,
+        }
+        self.sink.put("dataset.json", json.dumps(description, allow_nan=False).encode())
+
+
+def _stacked(rows: list[Mapping[str, npt.NDArray[np.float32]]]) -> dict[str, npt.NDArray[np.float32]]:
+    return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+
+
+def _npz(arrays: Mapping[str, npt.NDArray[np.generic]]) -> bytes:
+    """An npz file with fixed dates (numpy's own writer leaves that to the version of Python)."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+        sink = _ZipSink(archive)
+        for name, array in arrays.items():
+            content = io.BytesIO()
+            np.lib.format.write_array(content, np.ascontiguousarray(array), allow_pickle=False)
+            sink.put(f"{name}.npy", content.getvalue())
+    return buffer.getvalue()
