@@ -7,8 +7,8 @@ import time
 from pathlib import Path
 
 import click
-import psutil
 
+from dnnlib.machine import physical_cores
 from next3d.synthetic.generate import MAX_RESOLUTION, MIN_RESOLUTION, SyntheticConfig, write_dataset
 from next3d.synthetic.writer import check_target
 
@@ -33,6 +33,6 @@ def synthetic(num: int, resolution: int, seed: int, out: Path, workers: int | No
     check_target(out, force=force)
     config = SyntheticConfig(count=num, resolution=resolution, seed=seed)
     start = time.perf_counter()
-    write_dataset(config, out, workers=workers or psutil.cpu_count(logical=False) or 1, force=force, progress=sys.stderr.isatty())
+    write_dataset(config, out, workers=workers or physical_cores(), force=force, progress=sys.stderr.isatty())
     seconds = time.perf_counter() - start
     click.echo(f"{out}: {num} portraits of {resolution} x {resolution} pixels, {seconds:.0f} s ({num / seconds:.1f} per second).")
