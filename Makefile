@@ -26,8 +26,11 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP) ## data, training and videos in one go, into out/
 	$(BIN)/next3d demo --out $(OUT)
 
-test: lint ## format, lint, types and all tests
-	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(TEST_JOBS)
+# The tests run, and have the last word, also when the style is wrong.
+test: $(STAMP) ## format, lint, types and all tests
+	@failed=0; $(MAKE) --no-print-directory lint || failed=1; \
+	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(TEST_JOBS) || failed=1; \
+	exit $$failed
 
 lint: $(STAMP) ## format, lint and types
 	$(BIN)/ruff check .
