@@ -27,9 +27,9 @@ _SLEEVE = 0.016
 _PROFILE = np.array(
     # place along the body, half width beyond the neck's (part of the shoulders' rest), height below the neck ring, depth growth
     [
-        [0.00, -0.04, 0.060, 0.00],
-        [0.20, 0.00, 0.010, 0.00],
-        [0.30, 0.08, -0.012, 0.12],
+        [0.00, -0.16, 0.050, -0.12],
+        [0.20, -0.04, 0.006, -0.02],
+        [0.30, 0.10, -0.014, 0.14],
         [0.45, 0.36, -0.034, 0.40],
         [0.62, 0.74, -0.070, 0.75],
         [0.76, 0.96, -0.130, 0.95],
@@ -42,7 +42,7 @@ _NECKLINES: dict[Collar, tuple[float, float, float]] = {
     "crew": (0.27, 0.06, 1.0),
     "vee": (0.30, 0.34, 5.0),
     "shirt": (0.20, 0.20, 7.0),
-    "turtle": (0.07, 0.0, 1.0),
+    "turtle": (0.03, 0.0, 1.0),
     "boat": (0.38, 0.10, 1.0),
 }
 
@@ -85,7 +85,7 @@ def build_body(clothes: Clothes, neck: NeckRing) -> Body:
     share = np.linspace(0, 1, CLOTH_ROWS)[None] ** 1.5
     cloth_rows = begin[:, None] + (1 - begin[:, None]) * share
     offset = np.full_like(cloth_rows, _SLEEVE)
-    offset[:, 0], offset[:, 1] = -0.012, 0.8 * _SLEEVE
+    offset[:, 0], offset[:, 1] = -0.030, 0.8 * _SLEEVE
     cloth_rows[:, 1] = cloth_rows[:, 0]  # the hem is a short step outwards
     if clothes.collar == "shirt":
         offset[:, 1:4] += np.array([0.010, 0.022, 0.008])

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from next3d.synthetic.looks import Hair, HairStyle
-from next3d.synthetic.surface import AZIMUTHS, ELEVATIONS, LOWEST_ELEVATION, skull_center
+from next3d.synthetic.skull import AZIMUTHS, ELEVATIONS, LOWEST_ELEVATION, hairline, skull_center
 
 Array = npt.NDArray[np.float64]
 
@@ -25,9 +25,6 @@ ROWS = 40
 _DIP = 0.014
 """How far below the skin a cap ends, world units."""
 _DEGREES = np.pi / 180
-
-_HAIRLINE = ((0, 40), (22, 39), (38, 34), (52, 23), (64, 8), (74, -8), (82, -10), (92, 4), (104, 6), (116, -14), (130, -30), (180, -36))
-"""Azimuth from the front and elevation of the hairline, degrees: forehead, temple, sideburn, above and behind the ear, nape."""
 
 
 @dataclass(frozen=True)
@@ -57,10 +54,10 @@ class Cut:
     """Added at the forehead's edge (a quiff)."""
     rounding: float = 0.25
     """Part of a column over which its thickness rounds off to the skin."""
-    recede: float = 0.0
-    """Lifts the forehead's hairline, degrees."""
     fringe: float | None = None
     """Elevation in degrees to which hair covers the forehead; none for a free forehead."""
+    sweep: float = 0.0
+    """How far hair that falls from a parting covers the forehead's sides, degrees of elevation."""
     opening: float = 180.0
     """Azimuth behind which hair hangs down; 180 for hair that does not."""
     fall: float = 0.0
@@ -88,20 +85,13 @@ CUTS: dict[HairStyle, Cut | None] = {
     "quiff": Cut(top=0.050, side=0.014, front=0.045, rounding=0.16, locks=0.006),
     "curly": Cut(top=0.062, side=0.050, bumps=0.014, bump_count=13, rounding=0.15, opening=100.0, fall=0.16, curl_in=0.3),
     "afro": Cut(top=0.120, side=0.115, bumps=0.008, bump_count=22, rounding=0.35),
-    "bob": Cut(top=0.040, side=0.050, opening=68.0, fall=0.26, flare=0.10, curl_in=0.35, locks=0.005),
+    "bob": Cut(sweep=17.0, top=0.040, side=0.050, opening=68.0, fall=0.26, flare=0.10, curl_in=0.35, locks=0.005),
     "fringe": Cut(top=0.042, side=0.050, opening=62.0, fall=0.30, flare=0.05, fringe=13.0, rounding=0.10, locks=0.006),
-    "long": Cut(top=0.038, side=0.046, opening=66.0, fall=0.60, flare=0.16, wave=0.012, locks=0.006),
-    "swept": Cut(top=0.046, side=0.044, opening=96.0, fall=0.55, flare=0.10, wave=0.008, locks=0.006),
+    "long": Cut(sweep=20.0, top=0.038, side=0.046, opening=66.0, fall=0.60, flare=0.16, wave=0.012, locks=0.006),
+    "swept": Cut(sweep=12.0, top=0.046, side=0.044, opening=96.0, fall=0.55, flare=0.10, wave=0.008, locks=0.006),
     "knot": Cut(top=0.022, side=0.014, knot=0.075, locks=0.003),
 }
 """None: no geometry; stubble is painted on the scalp, or nothing."""
-
-
-def hairline(azimuth: Array) -> Array:
-    """Elevation of the hairline, radians, at azimuths in radians (any sign)."""
-    turned = np.abs((azimuth + np.pi) % (2 * np.pi) - np.pi) / _DEGREES
-    table = np.array(_HAIRLINE, dtype=np.float64)
-    return np.asarray(np.interp(turned, table[:, 0], table[:, 1]) * _DEGREES)
 
 
 def grow_hair(hair: Hair, skull: Tensor) -> Strands | None:
@@ -148,7 +138,10 @@ def _end_elevation(cut: Cut, hair: Hair, turned: Array, azimuth: Array, ragged: 
     """Where columns that do not hang end on the head, radians."""
     line = hairline(azimuth)
     front = 1 - _smooth(turned, 30, 62)
-    line = line + cut.recede * _DEGREES * front
+    line = line + hair.recede * front
+    parting = 0.35 * hair.part
+    aside = np.abs((azimuth - parting + np.pi) % (2 * np.pi) - np.pi) / _DEGREES
+    line = line - cut.sweep * _DEGREES * _smooth(aside, 2, 48) * front
     if cut.fringe is None:
         return np.asarray(line + 0.012 * ragged)
     # A fringe reaches lower on the side away from the parting.
@@ -167,7 +160,8 @@ def _thickness(
     front = (1 - _smooth(turned, 25, 75))[:, None]
     base = base + cut.front * front * _smooth(elevation / _DEGREES, 35, 52) * (1 - _smooth(elevation / _DEGREES, 58, 86))
     base = base * hair.volume
-    base = base - 0.012 * above * np.exp(-(((np.sin(azimuth)[:, None] * np.cos(elevation)) / 0.12 - 2.2 * hair.part) ** 2)) * (cut.fall > 0)
+    if cut.sweep:
+        base = base - 0.014 * _parting(hair, elevation, azimuth)
     if cut.bumps:
         base = base + cut.bumps * _grid_noise(rng, cut.bump_count)
     locks = _ring_noise(rng, (19, 27, 41))
@@ -175,6 +169,13 @@ def _thickness(
     toward_end = np.clip((place - (1 - cut.rounding)) / cut.rounding, 0, 1)
     rounded = (base + _DIP) * np.sqrt(1 - 0.999 * toward_end**2) - _DIP
     return np.asarray(base * hanging[:, None] + rounded * (1 - hanging[:, None]))
+
+
+def _parting(hair: Hair, elevation: Array, azimuth: Array) -> Array:
+    """1 along a line [A, ROWS] from the forehead to the crown, 0 a little aside."""
+    across = np.sin(azimuth - 0.35 * hair.part)[:, None] * np.cos(elevation)
+    ahead = np.cos(azimuth)[:, None] * np.cos(elevation)
+    return np.asarray(np.exp(-((across / 0.05) ** 2)) * _smooth(ahead, -0.1, 0.15))
 
 
 def _hang(

@@ -24,8 +24,8 @@ _SKIN = np.array([[0.74, 0.53, 0.43], [0.62, 0.40, 0.30], [0.44, 0.25, 0.165], [
 """From light to dark, measured off nobody: points of a smooth curve."""
 _HAIR = {
     # name: (colour, share among light skin, share among dark skin)
-    "black": ([0.012, 0.010, 0.010], 0.20, 0.72),
-    "dark brown": ([0.040, 0.022, 0.014], 0.28, 0.20),
+    "black": ([0.022, 0.018, 0.017], 0.20, 0.72),
+    "dark brown": ([0.050, 0.028, 0.017], 0.28, 0.20),
     "brown": ([0.110, 0.058, 0.030], 0.20, 0.04),
     "auburn": ([0.190, 0.060, 0.022], 0.07, 0.01),
     "blond": ([0.480, 0.310, 0.130], 0.15, 0.01),
@@ -103,6 +103,8 @@ class Hair:
     """Multiplies the style's length."""
     part: float
     """Side of the parting, -1 to 1."""
+    recede: float
+    """How much higher than usual the hairline is, radians."""
     shape_seed: int
 
 
@@ -229,6 +231,7 @@ def _draw_hair(rng: np.random.Generator, style: HairStyle, color: Color) -> Hair
         volume=float(rng.uniform(0.8, 1.25)),
         length=float(rng.uniform(0.75, 1.25)),
         part=float(rng.uniform(-1, 1)),
+        recede=float(rng.normal() * 0.07),
         shape_seed=int(rng.integers(2**31)),
     )
 

@@ -12,11 +12,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from next3d.synthetic.hair import CUTS, hairline
+from next3d.synthetic.hair import CUTS
 from next3d.synthetic.looks import Brows, Clothes, Color, Eyes, Hair, HairStyle, Skin
-from next3d.synthetic.surface import HeadSurface
+from next3d.synthetic.skin_fields import SkinFields, smooth
+from next3d.synthetic.surface import HeadSurface, Material
 
 NOISE_SIZE = 256
+"""A power of two."""
+_MOUTH = (0.20, 0.055, 0.05)
+_TONGUE = (0.42, 0.14, 0.13)
+_TEETH = (0.74, 0.68, 0.58)
 _SCALP: dict[HairStyle, float] = {"bald": 0.0, "buzz": 0.8}
 """How much of the scalp's skin hair hides, by style; styles with volume hide nearly all."""
 
@@ -33,7 +38,7 @@ class Paint:
 
 @lru_cache(maxsize=1)
 def noise_image() -> Tensor:
-    """Tileable noise [NOISE_SIZE, NOISE_SIZE, 3] of deviation 1: blotches, grain and pores. Always the same."""
+    """Tileable noise [NOISE_SIZE * NOISE_SIZE, 3] of deviation 1: blotches, grain and pores. Always the same."""
     rng = np.random.Generator(np.random.Philox(7))
     frequency = np.hypot(*np.meshgrid(np.fft.fftfreq(NOISE_SIZE), np.fft.fftfreq(NOISE_SIZE))) * NOISE_SIZE
     channels = []
@@ -41,20 +46,13 @@ def noise_image() -> Tensor:
         band = ((frequency >= low) & (frequency <= high)) / np.maximum(frequency, 1)
         image = np.fft.ifft2(np.fft.fft2(rng.standard_normal((NOISE_SIZE, NOISE_SIZE))) * band).real
         channels.append(image / image.std())
-    return torch.from_numpy(np.stack(channels, axis=2)).float()
+    return torch.from_numpy(np.stack(channels, axis=2).reshape(-1, 3)).float()
 
 
 def noise(u: Tensor, v: Tensor) -> Tensor:
     """Noise [P, 3] at places that repeat every 1."""
-    column = (u * NOISE_SIZE).floor().long() % NOISE_SIZE
-    row = (v * NOISE_SIZE).floor().long() % NOISE_SIZE
-    return noise_image()[row, column]
-
-
-def smooth(x: Tensor, low: float, high: float) -> Tensor:
-    """0 below `low`, 1 above `high` (or the other way round if low > high), smooth between."""
-    t = ((x - low) / (high - low)).clamp(0, 1)
-    return t * t * (3 - 2 * t)
+    column, row = (torch.floor(place * NOISE_SIZE).to(torch.int32) & (NOISE_SIZE - 1) for place in (u, v))
+    return noise_image().index_select(0, row * NOISE_SIZE + column)
 
 
 def _rgb(color: Color) -> Tensor:
@@ -62,26 +60,32 @@ def _rgb(color: Color) -> Tensor:
 
 
 def _blend(albedo: Tensor, color: Tensor, share: Tensor) -> Tensor:
-    return albedo + (color - albedo) * share[:, None]
+    return torch.lerp(albedo, color.expand_as(albedo), share[:, None])
 
 
-def paint_skin(local: Tensor, lips: Tensor, surface: HeadSurface, skin: Skin, brows: Brows, hair: Hair) -> Paint:
-    """Skin of the head at template points [P, 3]; `lips` [P] in [0, 1]."""
-    x, y = local[:, 0], local[:, 1]
-    grain = noise(x * 1.7 + skin.noise_offset[0], y * 1.7 + skin.noise_offset[1])
-    albedo = _rgb(skin.tone) * (1 + 0.05 * skin.mottle * grain[:, :1] + 0.03 * skin.mottle * grain[:, 1:2])
-    albedo = _flush(albedo, local, surface, skin)
+def _tinted(albedo: Tensor, factor: tuple[float, float, float], share: Tensor) -> Tensor:
+    """Multiply by a colour where `share` is 1."""
+    return albedo * (1 + share[:, None] * (torch.tensor(factor) - 1))
+
+
+def paint_skin(fields: SkinFields, skin: Skin, brows: Brows, hair: Hair) -> Paint:
+    """Skin of the head at P points."""
+    grain = noise(fields.across * 1.7 + skin.noise_offset[0], fields.up * 1.7 + skin.noise_offset[1])  # [P, 3]
+    uneven = 1 + skin.mottle * (0.03 * grain[:, 0] + 0.025 * grain[:, 1])
+    albedo = _rgb(skin.tone) * uneven[:, None]
+    albedo = _tinted(albedo, (1.06, 0.72, 0.74), (fields.flush * skin.redness).clamp(0, 1))
     if skin.freckles:
-        spots = smooth(grain[:, 2], 0.9, 1.6) * _near(local, surface.landmarks[29], 0.16) * skin.freckles
-        albedo = _blend(albedo, albedo * torch.tensor([0.70, 0.52, 0.42]), spots)
-    albedo = _beard(albedo, local, lips, grain, surface, skin, hair)
-    albedo = _blend(albedo, _rgb(skin.lips) * (1 + 0.06 * grain[:, 1:2]), smooth(lips, 0.25, 0.75))
-    albedo = _scalp(albedo, local, grain, surface, hair)
-    albedo = _nostrils(albedo, local, surface)
-    albedo = _lids(albedo, local, surface, skin)
-    albedo = _brows(albedo, local, grain, surface, brows)
-    gloss = skin.shine * (0.35 + 0.65 * _near(local, surface.landmarks[30], 0.10)) + 0.5 * lips
-    return Paint(albedo, gloss)
+        albedo = _tinted(albedo, (0.70, 0.52, 0.42), smooth(grain[:, 2], 0.9, 1.6) * fields.freckles * skin.freckles)
+    bristles = noise(fields.across * 5 + skin.noise_offset[1], fields.up * 3 + skin.noise_offset[0])[:, 2]
+    if skin.stubble:
+        density = min(skin.stubble * 1.1, 0.9) * (0.88 + 0.12 * bristles) * (1 - fields.lips)
+        albedo = _blend(albedo, _rgb(hair.color) * 0.8 + 0.15 * albedo, (fields.beard * density).clamp(0, 1))
+    albedo = _blend(albedo, _rgb(skin.lips) * (1 + 0.06 * grain[:, 1:2]), smooth(fields.lips, 0.25, 0.75))
+    albedo = _scalp(albedo, fields, grain, hair)
+    albedo = _tinted(albedo, (0.22, 0.12, 0.10), fields.nostrils)
+    albedo = _lids(albedo, fields, skin)
+    albedo = _brows(albedo, fields, bristles, brows)
+    return Paint(albedo, skin.shine * (0.35 + 0.65 * fields.nose) + 0.5 * fields.lips)
 
 
 def paint_body(count: int, skin: Skin) -> Paint:
@@ -89,88 +93,43 @@ def paint_body(count: int, skin: Skin) -> Paint:
     return Paint(_rgb(skin.tone).expand(count, 3), torch.full((count,), 0.25 * skin.shine))
 
 
-def _near(local: Tensor, center: Tensor, radius: float) -> Tensor:
-    """A soft ball around a template point and its mirror image."""
-    offset = torch.stack([local[:, 0].abs() - center[0].abs(), local[:, 1] - center[1], local[:, 2] - center[2]], dim=1)
-    return torch.exp(-(offset**2).sum(dim=1) / (2 * (radius / 2) ** 2))
-
-
-def _flush(albedo: Tensor, local: Tensor, surface: HeadSurface, skin: Skin) -> Tensor:
-    """Blood in cheeks, nose, chin and ears."""
-    marks = surface.landmarks
-    cheek = 0.5 * (marks[46] + marks[54]) + torch.tensor([0.035, 0.0, -0.01])
-    red = 0.9 * _near(local, cheek, 0.12) + 0.6 * _near(local, marks[30], 0.06) + 0.35 * _near(local, marks[8], 0.07)
-    red = red + 0.5 * smooth(local[:, 0].abs(), 0.175, 0.20)
-    return _blend(albedo, albedo * torch.tensor([1.06, 0.72, 0.74]), (red * skin.redness).clamp(0, 1))
-
-
-def _beard(albedo: Tensor, local: Tensor, lips: Tensor, grain: Tensor, surface: HeadSurface, skin: Skin, hair: Hair) -> Tensor:
-    """Stubble to short beard below a line from the ear's foot to the mouth's corner and up to the nose."""
-    if not skin.stubble:
-        return albedo
-    marks = surface.landmarks
-    corner, jaw = marks[54], marks[15]
-    across = ((local[:, 0].abs() - corner[0] * 1.1) / (jaw[0] - corner[0] * 1.1)).clamp(0, 1)
-    top = marks[33, 1] - 0.012 - 0.020 * smooth(local[:, 0].abs(), 0.0, float(corner[0]))
-    line = top + (jaw[1] + 0.02 - top) * across**1.6
-    covered = smooth(line - local[:, 1], -0.008, 0.022) * smooth(local[:, 1], float(marks[8, 1]) - 0.075, float(marks[8, 1]) - 0.025)
-    covered = covered * smooth(local[:, 2], float(marks[15, 2]) - 0.05, float(marks[15, 2]))
-    density = min(skin.stubble * 1.1, 0.9) * (0.85 + 0.15 * grain[:, 2])
-    return _blend(albedo, _rgb(hair.color) * 0.8 + 0.15 * albedo, (covered * density * (1 - lips)).clamp(0, 1))
-
-
-def _scalp(albedo: Tensor, local: Tensor, grain: Tensor, surface: HeadSurface, hair: Hair) -> Tensor:
+def _scalp(albedo: Tensor, fields: SkinFields, grain: Tensor, hair: Hair) -> Tensor:
     """Hair roots above the hairline, so that skin does not shine through between hair and forehead."""
     density = _SCALP.get(hair.style, 0.92)
     if not density:
         return albedo
-    offset = local - surface.skull_middle
-    azimuth = torch.atan2(offset[:, 0], offset[:, 2])
-    elevation = torch.atan2(offset[:, 1], offset[:, [0, 2]].norm(dim=1))
-    table = torch.from_numpy(hairline(np.linspace(0, np.pi, 64))).float()
-    place = azimuth.abs() / np.pi * 63
-    low = place.floor().long().clamp(0, 62)
-    line = table[low] + (table[low + 1] - table[low]) * (place - low)
     soft = 0.10 if CUTS[hair.style] is None else 0.04
-    share = smooth(elevation - line + 0.02 * grain[:, 1], -soft / 2, soft)
+    share = smooth(fields.hairline - hair.recede + 0.02 * grain[:, 1], -soft / 2, soft)
     return _blend(albedo, _rgb(hair.color) + 0.06 * albedo, share * density * (1 - 0.06 * grain[:, 2].abs()))
 
 
-def _nostrils(albedo: Tensor, local: Tensor, surface: HeadSurface) -> Tensor:
-    """Dark holes under the nose; heads need not model them."""
-    dark = _near(local, surface.landmarks[34] + torch.tensor([0.0, 0.004, 0.0]), 0.017)
-    return _blend(albedo, albedo * torch.tensor([0.22, 0.12, 0.10]), dark.clamp(0, 1))
+def _lids(albedo: Tensor, fields: SkinFields, skin: Skin) -> Tensor:
+    """Lashes along both lids, make-up above and tiredness below."""
+    near = (fields.lids > 0).nonzero()[:, 0]  # few points: the rest of the face need not be asked
+    lids, above, below, part = fields.lids[near], fields.above_lid[near], fields.below_lid[near], albedo[near]
+    if skin.eyeshadow:
+        part = _tinted(part, (0.50, 0.38, 0.42), lids * smooth(above, 0.045, 0.0) * smooth(above, -0.03, -0.01) * skin.eyeshadow)
+    part = _tinted(part, (0.82, 0.72, 0.72), 0.5 * lids * smooth(below, 0.045, 0.01) * smooth(below, -0.01, 0.0))
+    lash_top = smooth(above, 0.0095, 0.004) * smooth(above, -0.02, -0.012) * (0.55 + 0.45 * skin.eyeliner)
+    lash_bottom = smooth(below, 0.006, 0.002) * smooth(below, -0.02, -0.012) * 0.5 * skin.eyeliner
+    part = _blend(part, 0.10 * part + torch.tensor([0.008, 0.006, 0.005]), lids * lash_top.maximum(lash_bottom))
+    return albedo.index_copy(0, near, part)
 
 
-def _lids(albedo: Tensor, local: Tensor, surface: HeadSurface, skin: Skin) -> Tensor:
-    """Lashes along both lids, make-up and the crease above."""
-    x, y = local[:, 0].abs(), local[:, 1]
-    upper, lower = surface.upper_lid, surface.lower_lid
-    first, last = float(upper.x[0]), float(upper.x[-1])
-    inside = smooth(x, first - 0.010, first + 0.004) * smooth(x, last + 0.014, last - 0.002)
-    inside = inside * smooth(local[:, 2], float(surface.eye_centers[0, 2]) - 0.02, float(surface.eye_centers[0, 2]))
-    above, below = y - upper.height(x), lower.height(x) - y
-    shadow = inside * smooth(above, 0.045, 0.0) * smooth(above, -0.03, -0.01) * skin.eyeshadow
-    albedo = _blend(albedo, albedo * torch.tensor([0.50, 0.38, 0.42]), shadow)
-    tired = inside * smooth(below, 0.045, 0.01) * smooth(below, -0.01, 0.0)
-    albedo = _blend(albedo, albedo * torch.tensor([0.82, 0.72, 0.72]), 0.5 * tired)
-    lash_top = inside * smooth(above, 0.0095, 0.004) * smooth(above, -0.02, -0.012)
-    lash_bottom = inside * smooth(below, 0.006, 0.002) * smooth(below, -0.02, -0.012)
-    lashes = (lash_top * (0.55 + 0.45 * skin.eyeliner)).maximum(0.5 * lash_bottom * skin.eyeliner)
-    return _blend(albedo, 0.10 * albedo + torch.tensor([0.008, 0.006, 0.005]), lashes)
-
-
-def _brows(albedo: Tensor, local: Tensor, grain: Tensor, surface: HeadSurface, brows: Brows) -> Tensor:
+def _brows(albedo: Tensor, fields: SkinFields, bristles: Tensor, brows: Brows) -> Tensor:
     """Two bows of fine hair, full inside and thin outside."""
-    x, y = local[:, 0].abs(), local[:, 1]
-    first, last = float(surface.brow.x[0]), float(surface.brow.x[-1])
-    place = ((x - first) / (last - first)).clamp(-0.2, 1.2)
-    width = brows.width * (1.05 - 0.65 * place.clamp(0, 1))
-    distance = (y - surface.brow.height(x) - brows.lift).abs() / width
+    near = ((fields.brow_place > -0.13) & (fields.brow_place < 1.11) & (fields.brow.abs() < 0.04)).nonzero()[:, 0]
+    place = fields.brow_place[near]
+    distance = (fields.brow[near] - brows.lift).abs() / (brows.width * (1.05 - 0.65 * place.clamp(0, 1)))
     ends = smooth(place, -0.12, 0.12) * smooth(place, 1.10, 0.92)
-    front = smooth(local[:, 2], float(surface.eye_centers[0, 2]) - 0.02, float(surface.eye_centers[0, 2]) + 0.01)
-    share = smooth(distance, 1.25, 0.55) * ends * front * brows.density * (0.9 + 0.1 * grain[:, 2])
-    return _blend(albedo, _rgb(brows.color), share.clamp(0, 1))
+    share = smooth(distance, 1.25, 0.55) * ends * brows.density * (0.88 + 0.12 * bristles[near])
+    return albedo.index_copy(0, near, _blend(albedo[near], _rgb(brows.color), share.clamp(0, 1)))
+
+
+def paint_mouth(material: Material, count: int) -> Paint:
+    """Teeth, tongue, or the dark rest."""
+    albedo = {Material.TEETH: _TEETH, Material.TONGUE: _TONGUE}.get(material, _MOUTH)
+    return Paint(torch.tensor(albedo).expand(count, 3), torch.zeros(count))
 
 
 def paint_eyes(local: Tensor, surface: HeadSurface, eyes: Eyes) -> Paint:

@@ -18,13 +18,15 @@ from next3d.head.model import HeadModel, HeadParams
 from next3d.render.cameras import project
 from next3d.synthetic.backgrounds import draw_background
 from next3d.synthetic.draws import numpy_stream
+from next3d.synthetic.geometry import light_view
 from next3d.synthetic.looks import Look, sample_look
-from next3d.synthetic.paint import Paint, paint_body, paint_clothes, paint_eyes, paint_hair, paint_skin
+from next3d.synthetic.paint import paint_body, paint_clothes, paint_eyes, paint_hair, paint_mouth, paint_skin
 from next3d.synthetic.portrait import Portrait, Segment
 from next3d.synthetic.sampling import keyed_camera, keyed_params
-from next3d.synthetic.scene import BODY_SKIN, Attributes, Scene, build_scene
-from next3d.synthetic.shading import shade_eyes, shade_hair, shade_matte, shade_skin, surroundings
-from next3d.synthetic.surface import HeadSurface, Material, head_surface, light_view
+from next3d.synthetic.scene import Points, Scene, build_scene, locate
+from next3d.synthetic.shading import Light, shade_eyes, shade_hair, shade_matte, shade_skin, surroundings
+from next3d.synthetic.skin_fields import SkinFields
+from next3d.synthetic.surface import HeadSurface, Material, head_surface
 from next3d.types import Camera
 from torch_utils.ops.rasterize import Fragments, rasterize
 
@@ -37,13 +39,10 @@ _SEGMENTS = {
     Material.MOUTH: Segment.MOUTH,
     Material.TEETH: Segment.TEETH,
     Material.TONGUE: Segment.MOUTH,
-    Material.HAIR: Segment.HAIR,
+    Material.BODY: Segment.SKIN,
     Material.CLOTHES: Segment.CLOTHES,
-    BODY_SKIN: Segment.SKIN,
+    Material.HAIR: Segment.HAIR,
 }
-_MOUTH_ALBEDO = (0.20, 0.055, 0.05)
-_TONGUE_ALBEDO = (0.42, 0.14, 0.13)
-_TEETH_ALBEDO = (0.74, 0.68, 0.58)
 
 
 def render_sample(head: HeadModel, seed: int, index: int, resolution: int) -> Portrait:
@@ -72,8 +71,8 @@ def render_portrait(head: HeadModel, params: HeadParams, camera: Camera, look: L
     color = _shade(scene, fragments, camera, surface, look)
     center = slice(SUPERSAMPLING // 2, None, SUPERSAMPLING)
     face, depth = fragments.face[0, center, center], fragments.depth[0, center, center]
-    segments = torch.tensor([int(_SEGMENTS[key]) for key in sorted(_SEGMENTS)] + [int(Segment.BACKGROUND)])
-    material = torch.where(face >= 0, scene.materials[face.clamp_min(0)], len(_SEGMENTS))
+    segments = torch.tensor([int(_SEGMENTS[key]) for key in Material] + [int(Segment.BACKGROUND)])
+    material = torch.where(face >= 0, scene.materials[face.clamp_min(0)], len(Material))
     landmarks = mesh.landmarks
     return Portrait(
         image=_develop(color, torch.from_numpy(background), look.lighting.exposure),
@@ -87,57 +86,54 @@ def render_portrait(head: HeadModel, params: HeadParams, camera: Camera, look: L
 
 
 def _shade(scene: Scene, fragments: Fragments, camera: Camera, surface: HeadSurface, look: Look) -> Tensor:
-    """Light and coverage [4, S, S] that reach the camera, before exposure."""
-    face = fragments.face[0]
-    shown = (face >= 0).nonzero(as_tuple=True)
-    face = face[shown]
-    weights = fragments.barycentrics[0][shown]  # [P, 3]
-    corners = scene.attributes[scene.faces[face]]  # [P, 3, 14]
-    points = Attributes.from_columns((corners * weights[..., None]).sum(dim=1))
+    """Light and coverage [S * S, 4] that reach the camera, before exposure."""
+    face = fragments.face.flatten()
+    shown = (face >= 0).nonzero()[:, 0]
+    points = locate(scene, face[shown], fragments.barycentrics.reshape(-1, 3)[shown])
     lamp = light_view(scene.vertices, scene.faces, torch.from_numpy(look.lighting.lamp_direction), SHADOW_SIZE)
-    lit = lamp.lit(points.position, SHADOW_BIAS)
     view = F.normalize(camera.cam2world[0, :3, 3] - points.position, dim=1)
-    light = torch.zeros(len(face), 3)
-    materials = scene.materials[face]
-    for material in materials.unique().tolist():
-        chosen = (materials == material).nonzero()[:, 0]
-        light[chosen] = _shade_material(material, points[chosen], view[chosen], lit[chosen], surface, look)
-    image = torch.zeros(4, *fragments.face.shape[1:])
-    image[:, shown[0], shown[1]] = torch.cat([light, torch.ones(len(light), 1)], dim=1).T
+    normals = F.normalize(points.normal, dim=1)
+    # Sheets are seen from both sides; their inside is darker.
+    inside = ((normals * view).sum(dim=1) < 0) & (points.material >= Material.BODY)
+    normals = torch.where(inside[:, None], -normals, normals)
+    light = Light(
+        normals=normals,
+        view=view,
+        ambient=surroundings(normals, look.lighting),
+        occlusion=torch.where(inside, 0.3, points.occlusion),
+        lit=lamp.lit(points.position, SHADOW_BIAS) * torch.where(inside, 0.15, 1.0),
+    )
+    image = torch.zeros(len(face), 4)
+    for material in Material:
+        chosen = (points.material == material).nonzero()[:, 0]
+        if len(chosen):
+            image[shown[chosen], :3] = _shade_material(material, points, light[chosen], chosen, surface, look)
+    image[shown, 3] = 1.0
     return image
 
 
-def _shade_material(material: int, points: Attributes, view: Tensor, lit: Tensor, surface: HeadSurface, look: Look) -> Tensor:
-    """Light [P, 3] leaving points of one material."""
-    normals = F.normalize(points.normal, dim=1)
-    away = (normals * view).sum(dim=1) < 0
-    occlusion = points.occlusion
-    if material in (Material.HAIR, Material.CLOTHES, BODY_SKIN):
-        # Sheets are seen from both sides; inside is darker.
-        normals = torch.where(away[:, None], -normals, normals)
-        occlusion = torch.where(away, 0.30 * occlusion, occlusion)
-        lit = torch.where(away, 0.15 * lit, lit)
-    ambient = surroundings(normals, look.lighting)
-    if material == Material.HAIR:
-        direction = F.normalize(points.direction, dim=1)
-        return shade_hair(paint_hair(points.local, look.hair), normals, direction, view, ambient * occlusion[:, None], lit, look.lighting)
+def _shade_material(material: Material, points: Points, light: Light, chosen: Tensor, surface: HeadSurface, look: Look) -> Tensor:
+    """Light [P, 3] leaving the points `chosen` [P], all of one material."""
+    lighting, count = look.lighting, len(chosen)
     if material == Material.SKIN:
-        paint = paint_skin(points.local, points.lips, surface, look.skin, look.brows, look.hair)
-        return shade_skin(paint, normals, view, ambient, occlusion, lit, look.lighting)
-    if material == BODY_SKIN:
-        return shade_skin(paint_body(len(lit), look.skin), normals, view, ambient, 0.8 * occlusion, lit, look.lighting)
+        columns = F.embedding_bag(points.corners[chosen], surface.skin_columns, per_sample_weights=points.weights[chosen], mode="sum")
+        return shade_skin(paint_skin(SkinFields.from_columns(columns), look.skin, look.brows, look.hair), light, lighting)
+    if material == Material.BODY:
+        return shade_skin(paint_body(count, look.skin), light, lighting)
+    if material == Material.HAIR:
+        direction = F.normalize(points.direction[chosen], dim=1)
+        return shade_hair(paint_hair(points.local[chosen], look.hair), direction, light, lighting)
     if material == Material.EYE:
-        return shade_eyes(paint_eyes(points.local, surface, look.eyes), normals, view, ambient, occlusion, lit, look.lighting)
+        return shade_eyes(paint_eyes(points.local[chosen], surface, look.eyes), light, lighting)
     if material == Material.CLOTHES:
-        return shade_matte(paint_clothes(points.local, look.clothes), normals, ambient, occlusion, lit, look.lighting)
-    albedo = {Material.TEETH: _TEETH_ALBEDO, Material.TONGUE: _TONGUE_ALBEDO}.get(Material(material), _MOUTH_ALBEDO)
-    paint = Paint(torch.tensor(albedo).expand(len(lit), 3), torch.zeros(len(lit)))
-    return shade_matte(paint, normals, ambient, occlusion**1.3, lit, look.lighting)
+        return shade_matte(paint_clothes(points.local[chosen], look.clothes), light, lighting)
+    return shade_matte(paint_mouth(material, count), light, lighting)
 
 
 def _develop(color: Tensor, background: Tensor, exposure: float) -> npt.NDArray[np.uint8]:
-    """Supersampled light and coverage [4, S, S] over a background [H, H, 3] to sRGB bytes [H, H, 3]."""
-    small = F.avg_pool2d(color[None], SUPERSAMPLING)[0].permute(1, 2, 0)  # [H, H, 4], colours weighted by coverage
+    """Supersampled light and coverage [S * S, 4] over a background [H, H, 3] to sRGB bytes [H, H, 3]."""
+    size = len(background)
+    small = color.reshape(size, SUPERSAMPLING, size, SUPERSAMPLING, 4).mean(dim=(1, 3))  # [H, H, 4], colours weighted by coverage
     linear = exposure * small[..., :3] + (1 - small[..., 3:]) * background
     bright = torch.where(linear > 0.7, 0.7 + 0.3 * torch.tanh((linear - 0.7) / 0.3), linear)  # highlights roll off
     encoded = torch.where(bright <= 0.0031308, 12.92 * bright, 1.055 * bright.clamp_min(1e-6) ** (1 / 2.4) - 0.055)

@@ -29,7 +29,7 @@ CAMERA_SIGMA = (0.3, 0.15)
 """Standard deviation of camera yaw and pitch, radians (the spread of EG3D's FFHQ labels)."""
 CAMERA_LIMIT = (0.75, 0.4)
 
-_SPEECH = {
+_FEELINGS = {
     # name: (share of samples in which it is active, largest strength)
     "mouthFunnel": (0.15, 0.7),
     "mouthPucker": (0.14, 0.8),
@@ -55,8 +55,8 @@ _SPEECH = {
     "browOuterUp": (0.18, 0.9),
     "eyeSquint": (0.15, 0.6),
     "eyeWide": (0.12, 0.8),
+    "mouthSmile": (0.34, 1.0),
 }
-_SMILE = (0.34, 1.0)
 
 
 def _uniform(generator: torch.Generator, count: int, low: float = 0.0, high: float = 1.0) -> Tensor:
@@ -104,46 +104,36 @@ def sample_gaze(generator: torch.Generator, count: int) -> Tensor:
 def sample_expression(names: tuple[str, ...], generator: torch.Generator, gaze: Tensor) -> Tensor:
     """Expression coefficients [N, E]: speech and feeling, sides slightly unequal, blinks, lids that follow the gaze [N, 2]."""
     count = len(gaze)
+    draws = torch.rand(count, len(_FEELINGS), 5, generator=generator)
+    share, top = torch.tensor(list(_FEELINGS.values())).T
+    value = (draws[..., 0] < share) * (0.1 + (top - 0.1) * draws[..., 1])  # [N, K]
+    # Up to 20 % less on one side, rarely 50 to 100 %.
+    lopsided = draws[..., 2] < 0.08
+    loss = torch.where(lopsided, 0.5 + 0.5 * draws[..., 3], 0.2 * draws[..., 3])
+    weaker = value * (1 - loss)
+    left_weaker = draws[..., 4] < 0.5
+    left, right = torch.where(left_weaker, weaker, value), torch.where(left_weaker, value, weaker)
     strengths: dict[str, Tensor] = {}
-    for name, (share, top) in _SPEECH.items():
-        _both_sides(strengths, name, _sometimes(generator, count, share, top), generator)
-    smile = _sometimes(generator, count, *_SMILE)
-    _both_sides(strengths, "mouthSmile", smile, generator)
-    _both_sides(strengths, "cheekSquint", 0.6 * smile, generator)
+    for column, name in enumerate(_FEELINGS):
+        strengths[name] = value[:, column]
+        strengths[f"{name}Left"], strengths[f"{name}Right"] = left[:, column], right[:, column]
+    for side in ("Left", "Right"):
+        strengths[f"cheekSquint{side}"] = 0.6 * strengths[f"mouthSmile{side}"]
     _add_blinks(strengths, generator, count)
     _add_lid_following(strengths, gaze)
     return _by_name(names, strengths, count)
 
 
-def _sometimes(generator: torch.Generator, count: int, share: float, top: float) -> Tensor:
-    active = _uniform(generator, count) < share
-    return torch.where(active, _uniform(generator, count, 0.1, top), torch.zeros(count))
-
-
-def _both_sides(strengths: dict[str, Tensor], name: str, value: Tensor, generator: torch.Generator) -> None:
-    """Set `name`, or its left and right halves with up to 20 % (rarely 100 %) less on one side."""
-    count = len(value)
-    lopsided = _uniform(generator, count) < 0.08
-    loss = torch.where(lopsided, _uniform(generator, count, 0.5, 1.0), _uniform(generator, count, 0.0, 0.2))
-    left_weaker = _uniform(generator, count) < 0.5
-    strengths[name] = value
-    strengths[f"{name}Left"] = torch.where(left_weaker, value * (1 - loss), value)
-    strengths[f"{name}Right"] = torch.where(left_weaker, value, value * (1 - loss))
-
-
 def _add_blinks(strengths: dict[str, Tensor], generator: torch.Generator, count: int) -> None:
-    """Some eyes shut, some half shut, the rest at slightly different ease."""
-    draw = _uniform(generator, count)
-    ease = _uniform(generator, count, 0.0, 0.15)
-    half = _uniform(generator, count, 0.15, 0.85)
-    shut = _uniform(generator, count, 0.9, 1.0)
-    blink = torch.where(draw < 0.6 * BLINK_SHARE, shut, torch.where(draw < BLINK_SHARE, half, ease))
-    wink = _uniform(generator, count)  # now and then only one eye takes part
+    """Some eyes shut, some half shut, the rest at slightly different ease; now and then only one eye takes part."""
+    draws = torch.rand(count, 3, generator=generator)
+    kind, amount, wink = draws.unbind(dim=1)
+    ease = 0.15 * amount
+    blink = torch.where(kind < 0.6 * BLINK_SHARE, 0.9 + 0.1 * amount, torch.where(kind < BLINK_SHARE, 0.15 + 0.7 * amount, ease))
     strengths["eyeBlinkLeft"] = torch.where(wink < 0.02, ease, blink)
     strengths["eyeBlinkRight"] = torch.where(wink > 0.98, ease, blink)
-    wide = 1 - blink.clamp(0, 1)
     for side in ("Left", "Right"):
-        strengths[f"eyeWide{side}"] = strengths[f"eyeWide{side}"] * wide
+        strengths[f"eyeWide{side}"] = strengths[f"eyeWide{side}"] * (1 - blink)
 
 
 def _add_lid_following(strengths: dict[str, Tensor], gaze: Tensor) -> None:

@@ -1,39 +1,44 @@
-"""Puts one person together: head, hair, shoulders and clothes as one mesh with per-vertex coordinates and per-triangle materials."""
+"""Puts one person together: head, shoulders, clothes and hair as one mesh with per-vertex coordinates and per-triangle materials."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from next3d.synthetic.clothes import build_body, measure_neck
+from next3d.synthetic.geometry import vertex_normals
 from next3d.synthetic.hair import grow_hair
 from next3d.synthetic.looks import Look
-from next3d.synthetic.surface import HeadSurface, Material, vertex_normals
-
-BODY_SKIN = 7
-"""Material of neck and chest below the head's mesh; continues `Material`."""
+from next3d.synthetic.surface import HeadSurface, Material
 
 
 @dataclass(frozen=True)
 class Scene:
-    """A mesh of V vertices and F triangles, ready to be rasterised."""
+    """A mesh of V vertices and F triangles, ready to be rasterised; the head's own vertices come first."""
 
     vertices: Tensor
     """[V, 3], world."""
     faces: Tensor
     """[F, 3], counter-clockwise seen from outside."""
     materials: Tensor
-    """[F] int64: `Material`, or BODY_SKIN."""
+    """[F] int64, values of `Material`."""
     attributes: Tensor
-    """[V, 14]: see `Attributes`."""
+    """[V, 13]: position, normal, the material's own coordinates, direction of strands (0 elsewhere), occlusion."""
 
 
 @dataclass(frozen=True)
-class Attributes:
-    """What is interpolated over triangles, at P points; built from the columns of `Scene.attributes`."""
+class Points:
+    """P visible points with what was interpolated to them."""
 
+    material: Tensor
+    """[P] int64."""
+    corners: Tensor
+    """[P, 3] int64: vertices of the triangle."""
+    weights: Tensor
+    """[P, 3]: barycentrics."""
     position: Tensor
     """[P, 3], world."""
     normal: Tensor
@@ -41,23 +46,17 @@ class Attributes:
     local: Tensor
     """[P, 3], the material's own coordinates."""
     direction: Tensor
-    """[P, 3]: of strands; 0 elsewhere."""
+    """[P, 3]."""
     occlusion: Tensor
     """[P] in [0, 1]."""
-    lips: Tensor
-    """[P] in [0, 1]."""
 
-    @classmethod
-    def from_columns(cls, columns: Tensor) -> Attributes:
-        """Split [P, 14]."""
-        position, normal, local, direction, scalars = columns.split([3, 3, 3, 3, 2], dim=1)
-        return cls(position, normal, local, direction, scalars[:, 0], scalars[:, 1])
 
-    def __getitem__(self, index: Tensor) -> Attributes:
-        """Some of the points."""
-        return Attributes(
-            self.position[index], self.normal[index], self.local[index], self.direction[index], self.occlusion[index], self.lips[index]
-        )
+def locate(scene: Scene, face: Tensor, weights: Tensor) -> Points:
+    """Points at barycentrics `weights` [P, 3] of triangles `face` [P]."""
+    corners = scene.faces.index_select(0, face)
+    columns = F.embedding_bag(corners, scene.attributes, per_sample_weights=weights, mode="sum")
+    position, normal, local, direction, occlusion = columns.split([3, 3, 3, 3, 1], dim=1)
+    return Points(scene.materials.index_select(0, face), corners, weights, position, normal, local, direction, occlusion[:, 0])
 
 
 def build_scene(vertices: Tensor, surface: HeadSurface, look: Look) -> Scene:
@@ -65,21 +64,30 @@ def build_scene(vertices: Tensor, surface: HeadSurface, look: Look) -> Scene:
     strands = grow_hair(look.hair, surface.skull(vertices))
     body = build_body(look.clothes, measure_neck(vertices[surface.neck_vertices]))
     shown = ~surface.ears if strands is not None and strands.covers_ears else torch.ones_like(surface.ears)
-    points, faces, materials, columns = [], [], [], []
-
-    def add(part: Tensor, triangles: Tensor, material: Tensor, local: Tensor, direction: Tensor, occlusion: Tensor, lips: Tensor) -> None:
-        faces.append(triangles + sum(len(other) for other in points))
-        points.append(part)
-        materials.append(material)
-        columns.append(torch.cat([part, vertex_normals(part, triangles), local, direction, occlusion[:, None], lips[:, None]], dim=1))
-
-    nothing = torch.zeros_like(vertices)
-    add(vertices, surface.faces[shown], surface.materials[shown], surface.template, nothing, surface.occlusion, surface.lips)
-    cloth = torch.where(body.is_cloth, int(Material.CLOTHES), BODY_SKIN)
-    rest = torch.zeros_like(body.vertices)
-    add(body.vertices, body.faces, cloth, body.local, rest, torch.ones(len(rest)), rest[:, 0])
+    head_normals = vertex_normals(vertices, surface.faces)
+    cloth = torch.where(body.is_cloth, int(Material.CLOTHES), int(Material.BODY))
+    parts = [
+        _columns(vertices, head_normals, surface.template, None, surface.occlusion),
+        _columns(body.vertices, vertex_normals(body.vertices, body.faces), body.local, None, None),
+    ]
+    faces, materials = [surface.faces[shown], body.faces + len(vertices)], [surface.materials[shown], cloth]
     if strands is not None:
-        material = torch.full((len(strands.faces),), int(Material.HAIR))
-        count = len(strands.vertices)
-        add(strands.vertices, strands.faces, material, strands.local, strands.direction, torch.ones(count), torch.zeros(count))
-    return Scene(torch.cat(points), torch.cat(faces), torch.cat(materials), torch.cat(columns))
+        parts.append(_columns(strands.vertices, vertex_normals(strands.vertices, strands.faces), strands.local, strands.direction, None))
+        faces.append(strands.faces + len(vertices) + len(body.vertices))
+        materials.append(torch.full((len(strands.faces),), int(Material.HAIR)))
+    attributes = torch.cat(parts)
+    return Scene(attributes[:, :3].contiguous(), torch.cat(faces), torch.cat(materials), attributes)
+
+
+def _columns(points: Tensor, normals: Tensor, local: Tensor, direction: Tensor | None, occlusion: Tensor | None) -> Tensor:
+    nothing = torch.zeros_like(points)
+    return torch.cat(
+        [
+            points,
+            normals,
+            local,
+            nothing if direction is None else direction,
+            torch.ones(len(points), 1) if occlusion is None else occlusion[:, None],
+        ],
+        dim=1,
+    )
