@@ -28,6 +28,11 @@ EYE_INNER, EYE_OUTER = np.array([1.80, -0.17]), np.array([4.50, -0.02])
 EYE_RINGS = (0.0, 0.09, 0.2, 0.34, 0.52, 0.74, 1.0)
 """Distance of each ring from the lid margin, cm; the first is the margin itself."""
 
+BROW = ((1.2, 1.65), (2.1, 2.1), (3.1, 2.25), (4.1, 2.0), (5.0, 1.45))
+"""The middle of the left brow, from the nose outwards, (p, q)."""
+BROW_ROWS = (-0.27, 0.0, 0.27)
+"""Rows of vertices along the brow, cm above its middle."""
+
 MOUTH_STEPS = 10
 """Edges of half a lip."""
 LIP_RINGS = (0.0, 0.18, 0.42, 0.7, 1.0)
@@ -59,7 +64,7 @@ def eye_outline() -> Array:
     t = 0.5 - 0.5 * np.cos(np.pi * np.linspace(0, 1, EYE_STEPS + 1))
     t = 0.55 * t + 0.45 * np.linspace(0, 1, EYE_STEPS + 1)
     axis = EYE_INNER + t[:, None] * (EYE_OUTER - EYE_INNER)
-    upper = 0.60 * np.sin(np.pi * t**0.92) ** 0.85
+    upper = 0.54 * np.sin(np.pi * t**0.92) ** 0.85
     lower = 0.44 * np.sin(np.pi * t**1.12) ** 0.9
     upper[-1] = lower[-1] = 0.0
     above = axis + np.stack([np.zeros_like(t), upper], 1)
@@ -73,6 +78,17 @@ def _eye_ring_points() -> Array:
     normal = (outline - 0.5 * (EYE_INNER + EYE_OUTER)) / np.array([1.5, 0.62]) ** 2
     normal /= np.linalg.norm(normal, axis=1, keepdims=True)
     return np.stack([outline + distance * normal for distance in EYE_RINGS])
+
+
+def brow_height(p: Array) -> Array:
+    """q of the brow's middle: a smooth curve through BROW."""
+    points = np.array(BROW)
+    return np.polyval(np.polyfit(points[:, 0], points[:, 1], 4), p)
+
+
+def _brow_points() -> Array:
+    p = np.linspace(BROW[0][0], BROW[-1][0], 12)
+    return np.concatenate([np.stack([p, brow_height(p) + row], 1) for row in BROW_ROWS])
 
 
 def lip_height(x: Array, upper: bool) -> Array:
@@ -206,7 +222,7 @@ def build_chart() -> Chart:
     named, index = _merge(named)
     rings = index[: eye.shape[0] * eye.shape[1]].reshape(eye.shape[:2])
     lips = index[rings.size :].reshape(2, *upper.shape[:2])
-    fixed = _merge(np.concatenate([named, upper_around, lower_around]))[0]
+    fixed = _merge(np.concatenate([named, upper_around, lower_around, _brow_points()]))[0]
     fixed = np.concatenate([fixed, _edge_points(fixed)])
     holes = [eye_outline(), np.concatenate([upper[0], lower[0][-2::-1]])]
     blocked = [_eye_ring_points()[-1], np.concatenate([upper[-1], lower[-1][-2::-1]])]
@@ -216,7 +232,8 @@ def build_chart() -> Chart:
     points = _relax(points, len(fixed))
     triangles = Delaunay(points).simplices.astype(np.int64)
     centers = points[triangles].mean(1)
-    triangles = triangles[~_inside(holes[0], centers) & ~_inside(holes[1], centers)]
+    on_crown = (points[triangles, 1] == TOP).sum(1) > 1  # the top edge is one point of the head
+    triangles = triangles[~_inside(holes[0], centers) & ~_inside(holes[1], centers) & ~on_crown]
     return Chart(points, _counter_clockwise(points, triangles), rings, lips[0], lips[1])
 
 
@@ -253,28 +270,34 @@ FLAT = 4.2
 """Up to this |p| rays are parallel to z, so that p is x."""
 
 
+_UNDER = (9.0, 11.4, 12.4, 13.6, 14.6, 16.5, 21.0)
+"""-q from the mouth over the chin (11.4) and the floor of the mouth to the throat (14.6) and down the neck."""
+_UNDER_TILT = (0.0, 0.33, 0.42, 0.62, 0.85, 0.3, 0.0)
+_UNDER_HEIGHT = (-9.0, -9.3, -9.4, -9.5, -9.7, -13.5, -20.0)
+_UNDER_BACK = (0.0, 0.03, 0.06, 0.15, 0.3, 1.0, 1.0)
+"""How far the rays' origins have moved back into the neck."""
+
+
 def rays(points: Array) -> tuple[Array, Array]:
-    """Origins and unit directions [M, 3] of the rays on which chart points [M, 2] find the skin (cm, see sculpt)."""
+    """Origins and unit directions [M, 3] of the rays on which chart points [M, 2] find the skin (cm, see sculpt).
+
+    Rays start on a core inside the head and never cross before they reach the skin: parallel to z in front, turning about the
+    head's axis along p, up to the crown along q, and down under the chin before they level out on the neck.
+    """
     p, q = points.T
     angle = np.pi * np.maximum(p - FLAT, 0) / (BACK - FLAT)
-    front = front_position(points)
     frontness = 0.5 * (1 + np.cos(angle))
     up = np.clip((q - 3.0) / (TOP - 3.0), 0, 1)
-    up_tilt = 0.5 * np.pi * up
-    under = np.clip((-9.0 - q) / 12.0, 0, 1)
-    down_tilt = -1.0 * frontness * np.interp(under, [0, 0.3, 0.55, 1.0], [0, 1.0, 0.35, 0])
-    tilt = up_tilt + down_tilt
-    inwards = np.maximum(np.sin(0.5 * np.pi * up), 0)
-    core_x = np.minimum(p, FLAT) * np.where(p > FLAT, frontness, 1.0) * (1 - inwards)
-    neck = np.interp(under, [0, 0.3, 0.55, 1.0], [0, 0.25, 1.0, 1.0])
+    inwards = np.sin(0.5 * np.pi * up)
+    neck = np.interp(-q, _UNDER, _UNDER_BACK)
+    tilt = 0.5 * np.pi * up - frontness * np.interp(-q, _UNDER, _UNDER_TILT)
     core_front = -5.0 - 3.5 * neck
     core_z = core_front + (-9.5 - core_front) * (1 - frontness)
     core_z = core_z + (-7.2 - core_z) * inwards
-    core_x = core_x * (1 - 0.35 * neck)
-    height = np.where(q > 3.0, 3.0 + 1.2 * inwards, front[:, 1])
-    height = np.where(q < -9.0, np.interp(-q, [9.0, 12.6, 15.6, 21.0], [-9.0, -9.6, -13.5, -20.0]), height)
-    flat_x = np.sin(angle)
-    direction = np.stack([flat_x * np.cos(tilt), np.sin(tilt), np.cos(angle) * np.cos(tilt)], 1)
+    core_x = np.minimum(p, FLAT) * frontness * (1 - inwards) * (1 - 0.35 * neck)
+    under = frontness * np.interp(-q, _UNDER, _UNDER_HEIGHT) + (1 - frontness) * np.interp(-q, [9.0, 21.0], [-9.0, -20.0])
+    height = np.where(q > 3.0, 3.0 + 1.2 * inwards, np.where(q < -9.0, under, front_position(points)[:, 1]))
+    direction = np.stack([np.sin(angle) * np.cos(tilt), np.sin(tilt), np.cos(angle) * np.cos(tilt)], 1)
     return np.stack([core_x, height, core_z], 1), direction
 
 

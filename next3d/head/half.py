@@ -8,7 +8,7 @@ from enum import IntEnum
 import numpy as np
 
 from next3d.head.chart import BOTTOM, EYE_STEPS, TOP, Chart, Indices, build_chart, chart_to_uv, rays
-from next3d.head.parts import Part, ear, eyeball, mouth_cavity, teeth, tongue
+from next3d.head.parts import MOUTH_DEPTHS, Part, ear, eyeball, mouth_cavity, teeth, tongue
 from next3d.head.sculpt import EYE_CENTER, EYE_RADIUS, Array, cast, mouth_line
 
 JAW_HINGE = np.array([0.0, -1.6, -6.9])
@@ -54,15 +54,16 @@ class HalfHead:
 
 def build_half() -> HalfHead:
     """Sculpt and join everything."""
-    flat = _weld_crown(build_chart())
+    chart = build_chart()
+    flat = _weld_crown(chart)
     skin = _skin_vertices(flat)
     jaw = skin_jaw_weight(flat.points, skin)
     margin, margin_uv, margin_faces = _lid_margin(flat, skin)
     rim = np.concatenate([flat.upper_lip[0], flat.lower_lip[0][-2::-1]])
     cavity, cavity_uv, cavity_faces = mouth_cavity(skin[rim])
-    builder = _Builder(skin, flat.triangles, chart_to_uv(flat.points), jaw)
+    builder = _Builder(skin, flat.triangles, chart_to_uv(chart.points), chart.triangles, jaw)
     first_margin = builder.hang(flat.eye_rings[0], margin, margin_uv, margin_faces, Piece.LID_MARGIN, np.zeros(len(margin)))
-    builder.hang(rim, cavity, cavity_uv, cavity_faces, Piece.CAVITY, _cavity_jaw_weight(jaw[rim], len(cavity)))
+    builder.hang(rim, cavity, cavity_uv, cavity_faces, Piece.CAVITY, _cavity_jaw_weight(jaw[rim]))
     for piece, part, weight in (
         (Piece.EYEBALL, eyeball(), 0.0),
         (Piece.EAR, ear(), 0.0),
@@ -71,17 +72,17 @@ def build_half() -> HalfHead:
         (Piece.TONGUE, tongue(), 1.0),
     ):
         builder.add(part, piece, weight)
-    chart = np.full((builder.count, 2), np.nan)
-    chart[: len(skin)] = flat.points
+    coordinates = np.full((builder.count, 2), np.nan)
+    coordinates[: len(skin)] = flat.points
     lid_margin = first_margin + np.arange(len(margin))
-    return HalfHead(*builder.arrays(), chart, np.concatenate(builder.jaw), flat, lid_margin)
+    return HalfHead(*builder.arrays(), coordinates, np.concatenate(builder.jaw), flat, lid_margin)
 
 
 class _Builder:
     """Grows vertex, face and label lists together."""
 
-    def __init__(self, skin: Array, triangles: Indices, uv: Array, jaw: Array) -> None:
-        self.vertices, self.faces, self.uv, self.uv_faces = [skin], [triangles], [uv], [triangles]
+    def __init__(self, skin: Array, triangles: Indices, uv: Array, uv_triangles: Indices, jaw: Array) -> None:
+        self.vertices, self.faces, self.uv, self.uv_faces = [skin], [triangles], [uv], [uv_triangles]
         self.piece = [np.full(len(skin), int(Piece.SKIN))]
         self.jaw = [jaw]
         self.count, self.uv_count = len(skin), len(uv)
@@ -120,17 +121,17 @@ class _Builder:
         )
 
 
-def _weld_crown(flat: Chart) -> Chart:
-    """Replace the chart's top edge, which is one point of the head, by a single vertex (the first of them)."""
-    crown = np.flatnonzero(flat.points[:, 1] == TOP)
-    keep = np.ones(len(flat.points), dtype=bool)
+def _weld_crown(chart: Chart) -> Chart:
+    """The chart with its top edge, which is one point of the head, as a single vertex (the first of them).
+
+    No triangle loses its area by that, because none has two corners there: see chart.build_chart.
+    """
+    crown = np.flatnonzero(chart.points[:, 1] == TOP)
+    keep = np.ones(len(chart.points), dtype=bool)
     keep[crown[1:]] = False
     index = np.cumsum(keep) - 1
     index[crown] = index[crown[0]]
-    points = flat.points[keep].copy()
-    triangles = index[flat.triangles]
-    proper = (triangles[:, 0] != triangles[:, 1]) & (triangles[:, 1] != triangles[:, 2]) & (triangles[:, 2] != triangles[:, 0])
-    return Chart(points, triangles[proper], index[flat.eye_rings], index[flat.upper_lip], index[flat.lower_lip])
+    return Chart(chart.points[keep], index[chart.triangles], index[chart.eye_rings], index[chart.upper_lip], index[chart.lower_lip])
 
 
 def _skin_vertices(flat: Chart) -> Array:
@@ -150,7 +151,7 @@ def _fair(flat: Chart, vertices: Array, middle: np.ndarray, rounds: int = 3) -> 
         free[rows] = weight
     free[flat.upper_lip[0]] = free[flat.lower_lip[0]] = 0.0
     free[(q <= BOTTOM) | (q >= TOP)] = 0.0
-    neck = q < -11.0
+    neck = q < -9.8
     edges = np.concatenate([flat.triangles[:, [0, 1]], flat.triangles[:, [1, 2]], flat.triangles[:, [2, 0]]])
     edges = np.unique(np.sort(edges, axis=1), axis=0)
     edges = np.concatenate([edges, edges[:, ::-1]])
@@ -184,7 +185,7 @@ def _lid_margin(flat: Chart, skin: Array) -> tuple[Array, Array, Indices]:
     count = len(rim)
     a = np.arange(count)
     b = (a + 1) % count
-    faces = np.concatenate([np.stack([a, b, a + count], 1), np.stack([b, b + count, a + count], 1)])
+    faces = np.concatenate([np.stack([a, a + count, b], 1), np.stack([b, a + count, b + count], 1)])
     return inner, uv, faces
 
 
@@ -201,10 +202,10 @@ def skin_jaw_weight(chart: Array, vertices: Array) -> Array:
     band = 0.24 + 1.0 * smoothstep(1.95, 3.1, p) + 0.42 * np.maximum(p - 2.6, 0)
     weight = smoothstep(-1, 1, below / band)
     weight *= smoothstep(-8.6, -4.6, vertices[:, 2])
-    return weight * (1 - smoothstep(12.2, 16.5, -q))
+    return weight * (1 - smoothstep(11.9, 15.2, -q))
 
 
-def _cavity_jaw_weight(rim: Array, count: int) -> Array:
-    rings = count // len(rim)
-    depth = np.linspace(0, 1, rings + 1)[1:, None] ** 2
+def _cavity_jaw_weight(rim: Array) -> Array:
+    """The cavity follows the lips at its rim and moves as one piece at its end."""
+    depth = np.array(MOUTH_DEPTHS)[:, None] ** 2
     return (rim * (1 - depth) + 0.4 * depth).ravel()

@@ -9,14 +9,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from next3d.head.chart import EYE_STEPS, LIP_RINGS, Indices
+from next3d.head.chart import BROW, EYE_STEPS, LIP_RINGS, Indices
 from next3d.head.half import HalfHead
 from next3d.head.sculpt import Array
 
 CHART_POINTS = {
     8: (0.0, -11.4), 9: (2.1, -11.0), 10: (4.0, -10.3), 11: (5.6, -9.3), 12: (6.9, -7.9),
-    13: (8.0, -6.1), 14: (8.7, -4.2), 15: (9.1, -2.2), 16: (9.3, -0.3),
-    22: (1.2, 1.65), 23: (2.1, 2.1), 24: (3.1, 2.25), 25: (4.1, 2.0), 26: (5.0, 1.45),
+    13: (8.0, -6.1), 14: (8.7, -4.2), 15: (9.1, -2.2), 16: (9.75, -0.3),
     27: (0.0, 0.2), 28: (0.0, -1.15), 29: (0.0, -2.4), 30: (0.0, -3.6), 33: (0.0, -4.75), 34: (0.65, -4.62), 35: (1.3, -4.4),
 }  # fmt: skip
 """Left and middle landmarks in chart coordinates (cm)."""
@@ -54,7 +53,7 @@ def embed_landmarks(half: HalfHead) -> tuple[Indices, NDArray[np.float32], Indic
     for landmark, vertex in _vertex_landmarks(half).items():
         faces[landmark], corner = np.argwhere(half.faces == vertex)[0]
         weights[landmark, corner] = 1
-    for landmark, point in CHART_POINTS.items():
+    for landmark, point in [*CHART_POINTS.items(), *zip(range(22, 27), BROW, strict=True)]:
         faces[landmark], weights[landmark] = _locate(half, np.asarray(point))
     left = np.flatnonzero(faces >= 0)
     for landmark in left:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from next3d.head.chart import SLIT, lip_height, uv_to_chart
+from next3d.head.chart import BROW, SLIT, brow_height, lip_height, uv_to_chart
 from next3d.head.half import HalfHead, Piece, smoothstep
-from next3d.head.landmarks import CHART_POINTS
 from next3d.head.parts import EYE_CHART, IRIS_ANGLE, PUPIL_ANGLE
 from next3d.head.sculpt import EYE_CENTER, EYE_RADIUS, Array, mouth_line
 
@@ -17,8 +16,9 @@ def half_regions(half: HalfHead) -> dict[str, np.ndarray]:
     """Masks [n] bool of the left half; names with a side start with "left_"."""
     piece, skin = half.piece, half.piece == Piece.SKIN
     p, q = np.nan_to_num(half.chart.T, nan=1e3)
-    neck = skin & (half.vertices[:, 1] + 0.35 * np.minimum(half.vertices[:, 2] + 1.0, 0) < -12.3)
-    face = skin & ~neck & (face_distance(p, q) < 0)
+    face = skin & (face_distance(p, q) < 0)
+    below_ear = (half.vertices[:, 1] < -4.5) & (half.vertices[:, 2] > -10.0)
+    neck = skin & ~face & ((half.vertices[:, 1] < -8.5) | below_ear)
     lids = piece == Piece.LID_MARGIN
     lids[half.flat.eye_rings[:4]] = True
     lips = np.zeros(len(piece), dtype=bool)
@@ -50,9 +50,8 @@ def face_distance(p: Array, q: Array) -> Array:
 
 def brow_distance(p: Array, q: Array) -> Array:
     """Distance in cm from the middle of the left brow, the curve through its landmarks."""
-    curve = np.array([CHART_POINTS[landmark] for landmark in range(22, 27)])
-    along = np.clip(p, curve[0, 0], curve[-1, 0])
-    return np.hypot(p - along, q - np.interp(along, curve[:, 0], curve[:, 1]))
+    along = np.clip(p, BROW[0][0], BROW[-1][0])
+    return np.hypot(p - along, q - brow_height(along))
 
 
 def eye_angle(half: HalfHead) -> Array:
@@ -61,9 +60,9 @@ def eye_angle(half: HalfHead) -> Array:
 
 
 def half_guide_colors(half: HalfHead) -> Array:
-    """[n, 3] in [-1, 1]; red is odd in x (the right half gets its negative), the rest even."""
+    """[n, 3] in [-1, 1]. Both sides get the same colours, so that the picture of a mirrored head is the mirrored picture."""
     v, colors = half.vertices, np.empty((len(half.vertices), 3))
-    colors[:, 0] = np.tanh(v[:, 0] / 6.0) * 0.7
+    colors[:, 0] = 0.7 - 1.4 * np.exp(-((v[:, 0] / 4.5) ** 2))
     colors[:, 1] = np.clip((v[:, 1] + 2.0) / 14.0, -1, 1) * 0.7
     colors[:, 2] = np.clip((v[:, 2] + 6.0) / 10.0, -1, 1) * 0.7
     skin = colors.copy()
@@ -72,10 +71,10 @@ def half_guide_colors(half: HalfHead) -> Array:
     colors[half.piece == Piece.LID_MARGIN] = (0.1, 0.95, -0.9)
     for lip, tone in ((half.flat.upper_lip, (0.1, -0.95, 0.75)), (half.flat.lower_lip, (0.1, -0.55, 0.95))):
         colors[lip] = 0.25 * skin[lip] + 0.75 * np.array(tone)
-    colors[half.piece == Piece.CAVITY] = (0.0, -0.9, -0.9)
+    colors[half.piece == Piece.CAVITY] = (0.9, -0.9, -0.9)
     colors[half.piece == Piece.UPPER_TEETH] = (0.05, 0.9, 0.9)
     colors[half.piece == Piece.LOWER_TEETH] = (0.05, 0.7, 0.95)
-    colors[half.piece == Piece.TONGUE] = (0.0, -0.4, -0.3)
+    colors[half.piece == Piece.TONGUE] = (0.9, -0.5, -0.3)
     _paint_eyeball(half, colors)
     return colors
 

@@ -78,8 +78,8 @@ def ear() -> Part:
     side = _head_side(EAR_CENTER[0], EAR_CENTER[1] + 1.3)
     lift = 0.1 + 0.16 * up + 0.3 * (back + 1.35)
     x = side + lift + relief
-    attached = np.clip((-back - 0.75) / 0.5, 0, 1) * np.clip((rings - 0.7) / 0.3, 0, 1)
-    x = x - 0.55 * attached
+    attached = np.clip((-back - 0.5) / 0.7, 0, 1) * np.clip((rings - 0.66) / 0.3, 0, 1.0)
+    x = x - 0.75 * attached
     vertices = np.stack([x, height, depth], -1)[1:].reshape(-1, 3)
     vertices = np.concatenate([[[x[0, 0], height[0, 0], depth[0, 0]]], vertices])
     disc = np.linspace(0, 1, len(rings))[:, None] * np.stack(
@@ -96,7 +96,7 @@ def _ear_relief(rings: Array, cosine: Array, sine: Array) -> Array:
     """How far each point stands out of the ear's plane, cm."""
     lobe = np.clip(-sine - 0.55, 0, 0.45) / 0.45
     front = np.clip(-cosine, 0, 1)
-    rim = 0.32 * np.exp(-(((rings - 0.95) / 0.1) ** 2)) * (1 - lobe)
+    rim = 0.32 * np.exp(-(((rings - 0.95) / 0.1) ** 2)) * (1 - lobe) * np.clip(1.4 + 1.8 * cosine + 0.6 * np.maximum(sine, 0), 0, 1)
     ridge = 0.3 * np.exp(-(((rings - 0.56) / 0.1) ** 2)) * np.clip(0.5 + cosine, 0, 1) * (1 - 0.8 * lobe)
     bowl = -0.5 * np.exp(-((rings / 0.38) ** 2))
     tragus = 0.35 * np.exp(-(((rings - 0.6) / 0.16) ** 2)) * front**3
@@ -144,10 +144,12 @@ def tongue() -> Part:
     return Part(vertices, grid_faces(TONGUE_ROWS, TONGUE_STEPS)[:, ::-1], uv)
 
 
-MOUTH_DEPTHS = (0.06, 0.14, 0.3, 0.55, 0.8, 1.0)
-MOUTH_HEIGHTS = (0.1, 0.55, 1.25, 1.5, 1.4, 0.5)
-MOUTH_WIDTHS = (1.0, 1.04, 1.08, 1.05, 0.9, 0.4)
+MOUTH_DEPTHS = (0.06, 0.14, 0.3, 0.55, 0.8, 1.0, 1.0)
+MOUTH_HEIGHTS = (0.1, 0.55, 1.25, 1.5, 1.4, 0.9, 0.0)
+MOUTH_WIDTHS = (1.0, 1.04, 1.08, 1.05, 0.9, 0.5, 0.5)
+"""Rings of the cavity, from the lips inwards; the last one closes it."""
 MOUTH_BACK = -4.2
+"""z of the cavity's end, cm."""
 
 
 def mouth_cavity(rim: Array) -> tuple[Array, Array, Indices]:

@@ -135,19 +135,24 @@ def _left_version(expression: Expression, half: HalfHead, mirror: _Mirror) -> Ar
     field = expression.field(half)
     if expression.side == "shift":
         return mirror.spread(field, sign=1.0)
-    field[half.vertices[:, 0] == 0, 0] = 0.0
-    whole = mirror.spread(field)
+    whole = mirror.spread(_on_middle(half, field))
     if expression.side == "both":
         return whole
     x = mirror.spread(half.vertices)[:, 0]
     return whole * smoothstep(-0.8, 0.8, x)[:, None]
 
 
+def _on_middle(half: HalfHead, field: Array) -> Array:
+    """A symmetric field [n, 3] keeps the middle line in the middle."""
+    field[half.vertices[:, 0] == 0, 0] = 0.0
+    return field
+
+
 def _pose_directions(half: HalfHead, mirror: _Mirror) -> Array:
     """[V, 3, 36]: the jaw's corrective, driven by the entry of R - I that is minus the sine of its opening."""
     directions = np.zeros((mirror.count, 3, 9 * (len(Joint) - 1)))
     entry = 9 * (Joint.JAW - 1) + 3 * 1 + 2
-    directions[:, :, entry] = mirror.spread(jaw_corrective(half)) / -np.sin(JAW_OPEN)
+    directions[:, :, entry] = mirror.spread(_on_middle(half, jaw_corrective(half))) / -np.sin(JAW_OPEN)
     return directions
 
 
@@ -192,7 +197,6 @@ def _topology(half: HalfHead, mirror: _Mirror) -> Topology:
         else:
             regions[name] = torch.from_numpy(whole)
     colors = mirror.labels(half_guide_colors(half))
-    colors[:, 0] = np.where(np.arange(mirror.count) < len(half.vertices), colors[:, 0], -colors[:, 0])
     return Topology(
         faces=torch.from_numpy(faces),
         uvs=torch.from_numpy(uvs.astype(np.float32)),

@@ -24,7 +24,7 @@ MOUTH_HALF_WIDTH = 2.5
 
 def mouth_line(x: Array) -> Array:
     """Height at which the lips meet."""
-    return -6.82 - 0.1 * np.minimum(np.abs(x) / MOUTH_HALF_WIDTH, 1.6) ** 2
+    return -6.80 - 0.1 * np.minimum(np.abs(x) / MOUTH_HALF_WIDTH, 1.6) ** 2 - 0.05 * np.exp(-((x / 0.55) ** 2))
 
 
 def ellipsoid(p: Array, center: tuple[float, float, float], radii: tuple[float, float, float]) -> Array:
