@@ -29,7 +29,7 @@ class TensorBundle:
 
     def map(self: _Bundle, function: Callable[[Tensor], Tensor]) -> _Bundle:
         """A new bundle with `function` applied to every tensor."""
-        changed = {}
+        changed: dict[str, Tensor | TensorBundle] = {}
         for field in fields(self):
             value = getattr(self, field.name)
             if isinstance(value, Tensor):
