@@ -14,6 +14,7 @@ from torch import Tensor
 
 from dnnlib.errors import DatasetError
 from next3d.head.model import OBJECT_TO_WORLD, HeadModel, HeadParams
+from next3d.head.obj import read_vertices
 from next3d.head.topology import Topology
 from next3d.types import HeadMesh
 from training.batch import HeadRow
@@ -76,13 +77,13 @@ class MeshHeads(HeadSource):
         self._meshes = meshes
         self._landmarks = landmarks
         self._vertex_count = len(topology.guide_colors)
-        self._first = storage.display(meshes[0])
         self.topology = topology
         self.name = ""
 
     def read(self, row: int) -> HeadMesh:
         """Read both files and bring them to world units."""
-        vertices = self._vertices(self._meshes[row])
+        mesh = self._meshes[row]
+        vertices = read_vertices(self._storage.read(mesh), self._storage.display(mesh), self._vertex_count)
         landmarks = self._points(self._landmarks[row])
         return HeadMesh(vertices[None] * OBJECT_TO_WORLD, landmarks[None] * OBJECT_TO_WORLD)
 
@@ -91,21 +92,6 @@ class MeshHeads(HeadSource):
         if not isinstance(head, HeadMesh):
             raise TypeError(f"expected a mesh, got {type(head).__name__}")
         return head
-
-    def _vertices(self, name: str) -> Tensor:
-        """[V, 3], object units."""
-        from next3d.head.obj import read_vertices
-
-        shown = self._storage.display(name)
-        vertices = read_vertices(self._storage.read(name), shown)
-        if len(vertices) != self._vertex_count:
-            raise DatasetError(
-                f"{shown}: {len(vertices)} vertices, expected {self._vertex_count} like {self._first}; "
-                "export all meshes with one template, or remove this one."
-            )
-        if not vertices.isfinite().all():
-            raise DatasetError(f"{shown}: a vertex is NaN or infinite, expected finite numbers; export it again or remove it.")
-        return vertices
 
     def _points(self, name: str) -> Tensor:
         """[68, 3], object units."""

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from dnnlib.errors import DatasetError, UserError
 from next3d.head import load_head
+from next3d.head.obj import read_topology
 from training.heads import HeadSource, MeshHeads, ParameterHeads, read_head_table
 from training.images import IMAGE_SUFFIXES, image_size
 from training.labels import INDEX_NAME, check_cameras, check_label, read_index, read_labels
@@ -180,8 +181,6 @@ def _published_contents(storage: Storage, folder: str, complain: Complain, uv_ma
         )
     _report_left_out(storage, left_out, len(images))
     kept, labels = _sound_labels(storage, {key: images[key] for key in images if key in has_both}, table, shown, complain)
-    from next3d.head.obj import read_topology
-
     first_mesh = f"{meshes}/{stems[kept[0]]}.obj"
     topology = read_topology(storage.read(first_mesh), storage.display(first_mesh), uv_mask)
     heads = MeshHeads(storage, [f"{meshes}/{stems[key]}.obj" for key in kept], [f"{landmarks}/{stems[key]}.txt" for key in kept], topology)

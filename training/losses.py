@@ -43,16 +43,23 @@ def density_difference(generator: Generator, planes: Planes, points: Tensor, off
 
 
 def blur(images: Tensor, sigma: float) -> Tensor:
-    """Gaussian blur of [N, C, H, W]; `sigma` in pixels. Edge pixels are repeated outwards, so that borders do not darken."""
+    """Gaussian blur of [N, C, H, H]; `sigma` in pixels. Edge pixels are repeated outwards, so that borders do not darken.
+
+    Two matrix products: on a CPU they are several times faster than convolutions of single channels, forward and backward.
+    """
     if sigma < BLUR_LEAST:
         return images
-    reach = min(int(sigma * BLUR_REACH + 0.5), images.shape[-1] - 1)
-    steps = torch.arange(-reach, reach + 1, device=images.device, dtype=images.dtype)
+    matrix = _blur_matrix(images.shape[-1], sigma).to(images)
+    return matrix @ (images @ matrix.t())
+
+
+def _blur_matrix(size: int, sigma: float) -> Tensor:
+    """[H, H]: row i holds what each pixel gives to blurred pixel i."""
+    reach = min(int(sigma * BLUR_REACH + 0.5), size - 1)
+    steps = torch.arange(-reach, reach + 1)
     kernel = torch.exp(-0.5 * (steps / sigma).square())
-    kernel = kernel / kernel.sum()
-    flat = F.pad(images.flatten(0, 1)[:, None], (reach, reach, reach, reach), mode="replicate")
-    flat = F.conv2d(F.conv2d(flat, kernel[None, None, None]), kernel[None, None, :, None])
-    return flat.reshape(images.shape)
+    source = (torch.arange(size)[:, None] + steps).clamp(0, size - 1)  # [H, taps]
+    return torch.zeros(size, size).scatter_add(1, source, (kernel / kernel.sum()).expand(size, -1))
 
 
 def resize_raw(images: Tensor, resolution: int) -> Tensor:
