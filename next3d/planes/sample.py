@@ -16,11 +16,16 @@ def texture_planes(texture: Tensor, rasters: Rasters) -> Tensor:
     """Dynamic planes [N, 3, C, P, P] of a texture [N, C, T, T]; zero where the mesh shows neither face nor eyes.
 
     The side plane is the mean of the two side views, weighted by what each shows: at a (z, y) where only one cheek is seen it is that
-    cheek's feature at full strength, where both are seen it treats left and right alike, so mirrored heads have equal side planes.
+    cheek's feature, where both are seen it treats left and right alike, so mirrored heads have equal side planes. Features have full
+    strength up to the mask's soft edges; blending with the static planes fades them there, once.
     """
     batch, views, rows, columns, _ = rasters.uv.shape
     looked_up = sample_uv(texture, rasters.uv.reshape(batch, views * rows, columns, 2))  # [N, C, 4 * P, P]
-    features = looked_up.reshape(batch, -1, views, rows, columns).transpose(1, 2) * rasters.visible  # [N, 4, C, P, P]
-    weight = rasters.visible[:, LEFT_VIEW] + rasters.visible[:, RIGHT_VIEW]
-    side = (features[:, LEFT_VIEW] + features[:, RIGHT_VIEW]) / weight.clamp_min(MIN_WEIGHT)
-    return torch.stack([features[:, FRONT_VIEW], features[:, TOP_VIEW], side], dim=1)
+    shown = looked_up.reshape(batch, -1, views, rows, columns).transpose(1, 2) * rasters.visible  # [N, 4, C, P, P]
+    return _join_sides(shown) / _join_sides(rasters.visible).clamp_min(MIN_WEIGHT)
+
+
+def _join_sides(views: Tensor) -> Tensor:
+    """Four views [N, 4, C, P, P] to three planes [N, 3, C, P, P]: the sum of left and right is the side."""
+    side = views[:, LEFT_VIEW] + views[:, RIGHT_VIEW]
+    return torch.stack([views[:, FRONT_VIEW], views[:, TOP_VIEW], side], dim=1)

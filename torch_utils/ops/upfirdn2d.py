@@ -13,8 +13,9 @@ BINOMIAL = (1.0, 3.0, 3.0, 1.0)
 
 
 @lru_cache(maxsize=32)
-def _normalized(taps: tuple[float, ...]) -> Tensor:
-    kernel = torch.tensor(taps, dtype=torch.float32)
+def _normalized(taps: tuple[float, ...], device: torch.device) -> Tensor:
+    """Kept per device: copying it there with every call would wait for the device, and a `torch.device` context must not decide."""
+    kernel = torch.tensor(taps, dtype=torch.float32, device=device)
     return kernel / kernel.sum()
 
 
@@ -45,7 +46,7 @@ def upfirdn2d(
     if up > 1:
         x = _insert_zeros(x, up)
     x = F.pad(x, (*padding, *padding))
-    kernel = (_normalized(taps) * gain**0.5).to(x)  # split over the two passes
+    kernel = (_normalized(taps, x.device) * gain**0.5).to(x.dtype)  # the gain is split over the two passes
     kernel = kernel.flip(0).expand(channels, 1, -1)
     x = F.conv2d(x, kernel[:, :, None, :], stride=(1, down), groups=channels)
     return F.conv2d(x, kernel[:, :, :, None], stride=(down, 1), groups=channels)
