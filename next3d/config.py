@@ -5,12 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
-from typing import Any, Literal, TypeVar, get_type_hints
+from types import UnionType
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from dnnlib.errors import ConfigError
 from next3d.types import LABEL_SIZE
 
 _Config = TypeVar("_Config")
+
+
+def _check_power_of_two(name: str, value: int, *, at_least: int) -> None:
+    if value < at_least or value & (value - 1):
+        raise ConfigError(f"{name}={value}, expected a power of two of at least {at_least}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +63,13 @@ class MouthConfig:
     def __post_init__(self) -> None:
         if self.variant not in ("front", "triplane"):
             raise ConfigError(f"mouth: variant={self.variant!r}, expected 'front' or 'triplane'")
+        for name in ("resolution", "output_resolution", "bottleneck", "blend_bottleneck"):
+            _check_power_of_two(f"mouth: {name}", getattr(self, name), at_least=4)
+        if not self.bottleneck < self.resolution <= self.output_resolution:
+            raise ConfigError(
+                f"mouth: bottleneck={self.bottleneck}, resolution={self.resolution}, output_resolution={self.output_resolution}; "
+                "need bottleneck < resolution <= output_resolution"
+            )
         if self.residual and self.variant == "triplane" and self.output_resolution != self.resolution:
             raise ConfigError(
                 f"mouth: a residual needs output_resolution == resolution, got {self.output_resolution} and {self.resolution}"
@@ -89,6 +102,11 @@ class RenderConfig:
             raise ConfigError(f"render: ray_start={self.ray_start}, ray_end={self.ray_end}; need 0 <= start < end")
         if self.coarse_samples < 2 or self.fine_samples < 0:
             raise ConfigError(f"render: {self.coarse_samples} coarse and {self.fine_samples} fine samples; need at least 2 and 0")
+        if self.box_warp <= 0 or self.feature_channels < 3 or self.resolution < 1:
+            raise ConfigError(
+                f"render: box_warp={self.box_warp}, feature_channels={self.feature_channels}, resolution={self.resolution}; "
+                "need a positive box, three channels or more, and at least one pixel"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,9 +158,17 @@ class GeneratorConfig:
 
     def __post_init__(self) -> None:
         for name in ("image_resolution", "texture_resolution", "plane_resolution"):
-            value = getattr(self, name)
-            if value < 8 or value & (value - 1):
-                raise ConfigError(f"generator: {name}={value}, expected a power of two of at least 8")
+            _check_power_of_two(f"generator: {name}", getattr(self, name), at_least=8)
+        mouth, planes = self.mouth, self.plane_resolution
+        if mouth.output_resolution > planes:
+            raise ConfigError(f"mouth: output_resolution={mouth.output_resolution}, expected at most plane_resolution={planes}")
+        if mouth.variant == "front" and mouth.blend_bottleneck >= planes:
+            raise ConfigError(f"mouth: blend_bottleneck={mouth.blend_bottleneck}, expected less than plane_resolution={planes}")
+        if self.image_resolution not in (2 * self.superres.input_resolution, 4 * self.superres.input_resolution):
+            raise ConfigError(
+                f"super-resolution: from {self.superres.input_resolution} to {self.image_resolution}; "
+                "the two blocks can only give a factor of 2 or 4"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,6 +192,11 @@ class DiscriminatorConfig:
     clamp: float | None = 256.0
     """Limit of activations."""
 
+    def __post_init__(self) -> None:
+        _check_power_of_two("discriminator: image_resolution", self.image_resolution, at_least=8)
+        if self.group_size < 1:
+            raise ConfigError(f"discriminator: group_size={self.group_size}, expected at least 1")
+
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
@@ -188,28 +219,37 @@ def to_json(config: Any) -> str:
 
 
 def from_json(kind: type[_Config], text: str) -> _Config:
-    """Read back what `to_json` wrote; unknown or missing fields and wrong types are a `ConfigError`."""
+    """Read back what `to_json` wrote; unknown fields and wrong types are a `ConfigError`, missing fields take their defaults."""
     try:
         return _build(kind, json.loads(text), kind.__name__)
     except (json.JSONDecodeError, TypeError) as error:
         raise ConfigError(f"{kind.__name__}: not a valid configuration ({error})") from error
 
 
-def _build(kind: type[_Config], values: dict[str, Any], where: str) -> _Config:
+def _build(kind: type[_Config], values: Any, where: str) -> _Config:
     if not isinstance(values, dict):
         raise ConfigError(f"{where}: expected an object with fields, found {type(values).__name__}")
     hints, known = get_type_hints(kind), {f.name for f in fields(kind)}  # type: ignore[arg-type]
     if unknown := sorted(set(values) - known):
         raise ConfigError(f"{where}: unknown field {unknown[0]!r}; this version knows {', '.join(sorted(known))}")
-    built: dict[str, Any] = {}
-    for name, value in values.items():
-        hint = hints[name]
-        if is_dataclass(hint):
-            value = _build(hint, value, f"{where}.{name}")  # type: ignore[arg-type]
-        elif isinstance(value, list):
-            value = tuple(value)
-        built[name] = value
-    return kind(**built)
+    return kind(**{name: _read(hints[name], value, f"{where}.{name}") for name, value in values.items()})
+
+
+def _read(hint: Any, value: Any, where: str) -> Any:
+    """A JSON value as what a field's type hint says: a configuration, a literal, a tuple, an optional or a plain type."""
+    origin, options = get_origin(hint), get_args(hint)
+    if is_dataclass(hint):
+        return _build(hint, value, where)  # type: ignore[arg-type]
+    if origin in (Union, UnionType) and type(None) in options:
+        return None if value is None else _read(options[0], value, where)
+    if origin is tuple and isinstance(value, list):
+        kinds = [options[0]] * len(value) if Ellipsis in options else list(options)
+        if len(kinds) == len(value):
+            return tuple(_read(part, entry, f"{where}[{index}]") for index, (part, entry) in enumerate(zip(kinds, value, strict=True)))
+    elif value in options if origin is Literal else type(value) in ((int, float) if hint is float else (hint,)):
+        return value
+    expected = hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")
+    raise ConfigError(f"{where}: found {json.dumps(value)}, expected {expected}")
 
 
 def official_512() -> ModelConfig:
