@@ -50,7 +50,10 @@ def open_network(path: Path, device: str, threads: int | None) -> tuple[Generato
     from next3d.media.scene import head_of
 
     generator = load_generator(path, device=choose_device(device, threads))
-    return generator, head_of(generator)
+    try:
+        return generator, head_of(generator)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
 
 
 def choose_device(name: str, threads: int | None) -> torch.device:

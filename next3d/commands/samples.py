@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from dnnlib.params import DEGREES, OUTPUT_DIR
+from dnnlib.progress import progress_bar
 from next3d.commands.network import network_options, open_network
 
 
@@ -46,8 +47,6 @@ def samples(
       next3d samples --network network-000010.safetensors --seeds 0-15 --outdir out/samples
       next3d samples --network network-000010.safetensors --seeds 7 --yaw -25,0,25 --depth --mesh --shapes --outdir out/seed7
     """
-    from tqdm import tqdm
-
     from next3d.media.samples import SamplesConfig, write_samples
 
     generator, head = open_network(network, device, threads)
@@ -65,6 +64,6 @@ def samples(
         shape_resolution=shape_res,
         shape_level=shape_level,
     )
-    with tqdm(total=len(seeds), desc="samples", unit="face") as bar:
+    with progress_bar(len(seeds), "samples", unit="face") as bar:
         written = write_samples(generator, head, outdir, config, progress=bar.update)
     click.echo(f"{len(written)} files in {outdir}")

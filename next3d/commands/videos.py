@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from dnnlib.params import GRID, OutputFile
+from dnnlib.progress import progress_bar
 from next3d.commands.network import network_options, open_network
 
 MIN_TILE = 256
@@ -51,8 +52,6 @@ def videos(
       python gen_videos.py --network network-000010.safetensors --seeds 0-3 --grid 2x2 --motion gaze --out gaze.mp4
       python gen_videos.py --network network-000010.safetensors --seeds 0-7 --grid 1x1 --motion interpolate --frames 240 --out walk.mp4
     """
-    from tqdm import tqdm
-
     from next3d.media.scene import VideoConfig, film
     from next3d.media.video import open_video
 
@@ -73,7 +72,7 @@ def videos(
     generator, head = open_network(network, device, threads)
     if size is None:
         config = replace(config, size=max(generator.config.image_resolution, MIN_TILE))
-    with tqdm(total=frames, desc=motion, unit="frame") as bar, open_video(out, fps) as video:
+    with progress_bar(frames, motion, unit="frame") as bar, open_video(out, fps) as video:
         for frame in film(generator, head, config):
             video.write(frame)
             bar.update()

@@ -55,7 +55,7 @@ class SamplesConfig:
 
 
 def write_samples(
-    generator: Generator, head: HeadModel, folder: Path, config: SamplesConfig, *, progress: Callable[[], None] | None = None
+    generator: Generator, head: HeadModel, folder: Path, config: SamplesConfig, *, progress: Callable[[], object] | None = None
 ) -> list[Path]:
     """Write the files of every seed into `folder` and return their paths; `progress` is called after each seed.
 

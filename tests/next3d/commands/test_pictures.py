@@ -82,12 +82,14 @@ def broken_networks(network_file: Path, folder: Path) -> dict[str, Path]:
     save_file({"weight": torch.zeros(1)}, foreign)
     other = folder / "other.safetensors"
     save_file(tensors, other, {**metadata, "config": metadata["config"].replace('"plane_channels": 4', '"plane_channels": 8')})
+    head = folder / "head.safetensors"
+    save_file({**tensors, "topology.faces": tensors["topology.faces"][:, [1, 2, 0]].contiguous()}, head, metadata)
     newer = folder / "newer.safetensors"
     save_file(tensors, newer, {**metadata, "format_version": "99"})
-    return {"cut": cut, "text": text, "foreign": foreign, "other": other, "newer": newer}
+    return {"cut": cut, "text": text, "foreign": foreign, "other": other, "head": head, "newer": newer}
 
 
-@pytest.mark.parametrize("kind", ["cut", "text", "foreign", "other", "newer", "missing"])
+@pytest.mark.parametrize("kind", ["cut", "text", "foreign", "other", "head", "newer", "missing"])
 @pytest.mark.parametrize("command", ["samples", "videos"])
 def test_files_that_are_not_a_network_are_named(run: Run, network_file: Path, tmp_path: Path, command: str, kind: str):
     (tmp_path / "in").mkdir()
