@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import multiprocessing
+import signal
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import torch
 
 from dnnlib.errors import UserError
 from next3d.head import load_head
+from next3d.head.model import HeadModel
 from next3d.synthetic.render import render_sample
 from next3d.synthetic.writer import EncodedPortrait, PortraitWriter, encode, open_sink
 
@@ -44,11 +47,21 @@ class SyntheticConfig:
             raise UserError(f"seed: {self.seed}, expected 0 or more.")
 
 
+@lru_cache(maxsize=1)
+def _head(name: str) -> HeadModel:
+    """One instance per process: what is measured on it (`head_surface`) is kept with it."""
+    return load_head(name)
+
+
 def render_chunk(config: SyntheticConfig, first: int, last: int) -> list[EncodedPortrait]:
     """Samples first ... last - 1, rendered with one thread and compressed."""
-    head = load_head(config.head)
     with _single_thread():
-        return [encode(render_sample(head, config.seed, index, config.resolution)) for index in range(first, last)]
+        return [encode(render_sample(_head(config.head), config.seed, index, config.resolution)) for index in range(first, last)]
+
+
+def _ignore_interrupts() -> None:
+    """Ctrl-C is for the main process, which then ends its workers."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 @contextmanager
@@ -75,7 +88,7 @@ def render_all(config: SyntheticConfig, workers: int) -> Iterator[EncodedPortrai
             yield from render_chunk(config, first, last)
         return
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_ignore_interrupts) as pool:
         waiting: deque[Future[list[EncodedPortrait]]] = deque()
         try:
             for first, last in spans:
@@ -104,7 +117,7 @@ def write_dataset(config: SyntheticConfig, target: Path, *, workers: int = 1, fo
     from tqdm import tqdm
 
     with open_sink(target, force=force) as sink:
-        head = load_head(config.head)
+        head = _head(config.head)
         writer = PortraitWriter(sink, config.resolution, head.identifier, head.fingerprint())
         for portrait in tqdm(render_all(config, workers), total=config.count, unit="image", disable=not progress):
             writer.add(portrait)

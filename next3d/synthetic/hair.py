@@ -249,7 +249,10 @@ def _grid_faces() -> Tensor:
 
 
 def _assemble(pieces: list[tuple[Tensor, int]], *, covers_ears: bool) -> Strands:
-    vertices, faces, local, direction = [], [], [], []
+    vertices: list[Tensor] = []
+    faces: list[Tensor] = []
+    local: list[Tensor] = []
+    direction: list[Tensor] = []
     turn = ((torch.arange(AZIMUTHS) / AZIMUTHS + 0.5) % 1)[:, None].expand(-1, ROWS)  # the seam is at the back
     along = torch.linspace(0, 1, ROWS)[None].expand(AZIMUTHS, -1)
     for points, piece in pieces:
