@@ -55,7 +55,8 @@ def check_dataset(path: Path, *, uv_mask: Path | None = None, progress: Callable
             dataset[index]
             report.count += 1
         except DatasetError as error:
-            report.problems.append(str(error))
+            if str(error) not in report.problems:  # opening may have met this file already
+                report.problems.append(str(error))
         if progress is not None:
             progress(index + 1, len(dataset))
     return report

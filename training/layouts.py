@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import re
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,8 @@ from training.storage import FolderStorage, Storage, ZipStorage
 FORMAT = "next3d-portraits"
 FORMAT_VERSION = 1
 OWN_IMAGES = "images/"
+SIZE_PROBES = 16
+"""Images whose size is looked at when a data set without a stated resolution is opened."""
 
 Complain = Callable[[DatasetError], None]
 """Receives what is wrong with one item. It raises to stop; if it returns, the item is left out."""
@@ -185,7 +188,7 @@ def _published_contents(storage: Storage, folder: str, complain: Complain, uv_ma
     topology = read_topology(storage.read(first_mesh), storage.display(first_mesh), uv_mask)
     heads = MeshHeads(storage, [f"{meshes}/{stems[key]}.obj" for key in kept], [f"{landmarks}/{stems[key]}.txt" for key in kept], topology)
     names = [images[key] for key in kept]
-    return Contents(storage, names, labels, heads, _square_size(storage, names[0]), left_out)
+    return Contents(storage, names, labels, heads, _common_size(storage, names, complain), left_out)
 
 
 def _report_left_out(storage: Storage, left_out: dict[str, int], total: int) -> None:
@@ -222,9 +225,17 @@ def _sound_labels(
     return kept, labels
 
 
-def _square_size(storage: Storage, name: str) -> int:
-    """Side length of the first image, which the others must share."""
-    width, height = image_size(storage.read(name), storage.display(name))
+def _common_size(storage: Storage, names: list[str], complain: Complain) -> int:
+    """Side length of most of a few images spread over the data set; the others must share it, or are complained about when read."""
+    sizes: Counter[tuple[int, int]] = Counter()
+    for name in names[:: -(-len(names) // SIZE_PROBES)]:
+        try:
+            sizes[image_size(storage.read(name), storage.display(name))] += 1
+        except DatasetError as error:
+            complain(error)
+    if not sizes:
+        raise DatasetError(f"{storage.path}: none of the first images can be read; copy the data set again.")
+    width, height = sizes.most_common(1)[0][0]
     if width != height:
-        raise DatasetError(f"{storage.display(name)}: is {width}x{height} pixels, expected a square image; crop it as the others.")
+        raise DatasetError(f"{storage.path}: its images are {width}x{height} pixels, expected square ones; crop them around the faces.")
     return width

@@ -6,6 +6,7 @@ import json
 import math
 import zipfile
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from next3d.head import load_head
-from next3d.head.model import HeadModel
+from next3d.head.model import HeadModel, LinearHead, LinearHeadModel
+from next3d.head.obj import read_obj, read_topology
 from next3d.render.cameras import orbit_camera
 
 RINGS, SEGMENTS = 8, 12
@@ -46,9 +47,9 @@ def sphere_obj(scale: float = 1.0) -> str:
         for segment in range(SEGMENTS):
             longitude = 2 * math.pi * segment / SEGMENTS
             x, y, z = math.cos(latitude) * math.sin(longitude), math.sin(latitude), math.cos(latitude) * math.cos(longitude)
-            lines.append(f"v {0.08 * scale * x:.6f} {0.11 * scale * y:.6f} {0.09 * scale * z:.6f}")
+            lines.append(f"v {0.08 * scale * x:.4f} {0.11 * scale * y:.4f} {0.09 * scale * z:.4f}")
     for ring in range(RINGS + 1):
-        lines.extend(f"vt {segment / SEGMENTS:.6f} {ring / RINGS:.6f}" for segment in range(SEGMENTS + 1))
+        lines.extend(f"vt {segment / SEGMENTS:.4f} {ring / RINGS:.4f}" for segment in range(SEGMENTS + 1))
     for ring in range(RINGS):
         for segment in range(SEGMENTS):
             after = (segment + 1) % SEGMENTS
@@ -68,6 +69,26 @@ def landmark_text(scale: float = 1.0) -> str:
     points[48:60] = np.stack([0.025 * np.cos(mouth), -0.04 + 0.012 * np.sin(mouth), np.full(12, 0.075)], axis=1)
     points[60:68] = points[48:64:2] * [0.8, 1, 1]
     return "\n".join(" ".join(f"{x:.6e}" for x in row) for row in points * scale) + "\n"
+
+
+def small_head() -> LinearHeadModel:
+    """A head model on the ellipsoid: two shape and two expression directions. Its numbers never change: a stored file depends on them."""
+    text = sphere_obj().encode()
+    template = read_obj(text, "sphere").vertices
+    front = torch.tensor([ring * SEGMENTS for ring in range(RINGS + 1)])  # the column at z > 0
+    topology = read_topology(text, "sphere")
+    faces = torch.tensor([int((topology.faces == vertex).any(1).nonzero()[0]) for vertex in front])[torch.arange(68) % len(front)]
+    topology = replace(topology, landmark_faces=faces, landmark_barycentrics=torch.tensor([0.5, 0.25, 0.25]).repeat(68, 1))
+    upper = (template[:, 1:2] > 0).float()
+    numbers = LinearHead(
+        template=template,
+        shape_directions=torch.stack([template * 0.125, template * torch.tensor([0.125, 0.0, 0.0])], dim=-1),
+        expression_directions=torch.stack([template * upper * 0.0625, template * (1 - upper) * 0.0625], dim=-1),
+        joints=torch.zeros(5, 3),
+        joint_shape_directions=torch.zeros(5, 3, 2),
+        weights=torch.tensor([0.5, 0.25, 0.25, 0.0, 0.0]).repeat(VERTICES, 1),
+    )
+    return LinearHeadModel("small-1", numbers, topology, shape_names=("size", "width"), expression_names=("up", "down"))
 
 
 def sample_name(index: int) -> str:
@@ -98,9 +119,9 @@ def own_table(head: HeadModel, count: int) -> dict[str, NDArray[np.float32]]:
     return neutral
 
 
-def write_own(root: Path, count: int, resolution: int, *, head_name: str = "procedural") -> Path:
-    """Our own layout, version 1, as a folder, or as a zip if the name ends in `.zip`."""
-    head = load_head(head_name)
+def write_own(root: Path, count: int, resolution: int) -> Path:
+    """Our own layout, version 1, with heads of `small_head`: a folder, or a zip if the name ends in `.zip`."""
+    head = small_head()
     folder = root.with_suffix("") if root.suffix == ".zip" else root
     names = [f"images/00000/img{index:08d}.png" for index in range(count)]
     for index, name in enumerate(names):
