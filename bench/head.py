@@ -19,8 +19,8 @@ import torch
 from PIL import Image
 
 from bench.report import Report
-from next3d.head import load_head
 from next3d.head.model import HeadModel, HeadParams, Joint
+from next3d.head.procedural import procedural_head
 from next3d.render.cameras import orbit_camera
 from next3d.render.shaded import plain_colors, render_shaded
 
@@ -91,14 +91,14 @@ def main() -> None:
     options = parser.parse_args()
     count = 20 if options.quick else 100
     start = time.perf_counter()
-    head = load_head("procedural")
+    head = procedural_head()
     building = time.perf_counter() - start
     with torch.no_grad():
         images = pictures(head, count, torch.Generator().manual_seed(options.seed))
     if options.sheet is not None:
         sheet(images, 10).save(options.sheet)
     report = Report("head")
-    report.add("build_s", building, bar="< 2", note="first load in a process")
+    report.add("build_s", building, bar="< 2", note="arrays of the default head, once per process")
     report.add("vertices", len(head.topology.guide_colors))
     for name, number in count_faces(images).items():
         report.add(f"{name}_percent", 100 * number / count, bar=">= 50", note=f"{count} frontal pictures, {RESOLUTION} x {RESOLUTION}")

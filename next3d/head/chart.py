@@ -183,24 +183,23 @@ def _thin(candidates: Array, fixed: Array) -> Array:
 
 def _edge_points(fixed: Array) -> Array:
     """Points on the chart's border: front and back middle lines, crown, bottom."""
-    front_q = _march(BOTTOM, TOP, lambda q: np.array([[0.0, q]]))
-    front = np.stack([np.zeros_like(front_q), front_q], 1)
+    front = _march(np.array([0.0, BOTTOM]), np.array([0.0, TOP]))
     distance = np.sqrt(((front[:, None] - fixed[None]) ** 2).sum(2)).min(1)
     lens = np.abs(front[:, 1] - mouth_line(np.zeros(1))) < SLIT
     front = front[(distance > 0.6 * spacing(front)) & ~lens]
     back_q = np.linspace(BOTTOM, TOP, 33)
     back = np.stack([np.full_like(back_q, BACK), back_q], 1)
-    across = _march(0.0, BACK, lambda p: np.array([[p, TOP]]))[1:-1]
-    rows = [np.stack([across, np.full_like(across, level)], 1) for level in (BOTTOM, TOP)]
-    return np.concatenate([front, back, *rows])
+    top = _march(np.array([0.0, TOP]), np.array([BACK, TOP]))[1:-1]
+    return np.concatenate([front, back, top * [1, 0] + [0, BOTTOM], top])
 
 
-def _march(start: float, end: float, at: object) -> Array:
-    """Values from start to end in steps of the wanted spacing."""
-    values = [start]
-    while values[-1] < end:
-        values.append(values[-1] + float(spacing(at(values[-1]))[0]))  # type: ignore[operator]
-    return np.asarray(values) * 1.0 if len(values) < 3 else start + (np.asarray(values) - start) * (end - start) / (values[-1] - start)
+def _march(start: Array, end: Array) -> Array:
+    """Points from start to end, both included, about the wanted spacing apart."""
+    length = float(np.linalg.norm(end - start))
+    travelled = [0.0]
+    while travelled[-1] < length:
+        travelled.append(travelled[-1] + float(spacing((start + travelled[-1] / length * (end - start))[None])[0]))
+    return start + (np.asarray(travelled) / travelled[-1])[:, None] * (end - start)
 
 
 def _inside(polygon: Array, points: Array) -> NDArray[np.bool_]:

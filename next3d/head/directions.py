@@ -44,17 +44,18 @@ def _lips_away_from_line(v: Array) -> Array:
 
 
 NOSE_TIP = (0.0, -3.6, 4.0)
-_NOSE = ((0.0, -3.0, 3.2), (1.7, 2.3, 2.2))
+_TILT = 0.055 * np.array([[0.0, 1.0, 0.0], [-1.0, 0.0, 0.0], [0.0, 0.0, 0.0]])
+"""Turns row vectors counter-clockwise about z: the left eye's outer corner rises."""
 
 SHAPES: dict[str, Field] = {
     "face_width": lambda v: _scale(v, _face_part(v), (0, 0, 0), (0.035, 0, 0)),
     "face_length": lambda v: _along(smoothstep(-0.5, -11.0, v[:, 1]) * smoothstep(-10, -3, v[:, 2]), (0, -0.42, 0)),
-    "jaw_width": lambda v: _scale(v, bump(v, (4.2, -8.0, -3.0), (6.0, 3.2, 5.0)), (0, 0, 0), (0.075, 0, 0)),
-    "jaw_angle": lambda v: _along(bump(v, (5.2, -7.0, -5.5), (2.6, 2.4, 3.2)), (0.1, -0.28, 0)),
+    "jaw_width": lambda v: _scale(v, bump(v, (4.2, -8.0, -3.0), (6.0, 3.2, 5.0)), (0, 0, 0), (0.05, 0, 0)),
+    "jaw_angle": lambda v: _along(bump(v, (5.2, -7.0, -5.5), (2.6, 2.4, 3.2)), (0.06, -0.2, 0)),
     "chin_length": lambda v: _along(bump(v, (0, -11.0, 0.5), (3.8, 2.3, 3.8)), (0, -0.3, 0)),
     "chin_projection": lambda v: _along(bump(v, (0, -10.2, 1.5), (3.0, 2.0, 3.0)), (0, 0, 0.3)),
     "chin_width": lambda v: _scale(v, bump(v, (0, -10.3, 1.0), (3.4, 1.7, 3.0)), (0, 0, 0), (0.12, 0, 0)),
-    "cheek_fullness": lambda v: _along(bump(v, (3.9, -5.2, -0.2), (2.1, 2.4, 2.8)), (0.26, 0, 0.2)),
+    "cheek_fullness": lambda v: _along(bump(v, (3.9, -5.2, -0.2), (2.1, 2.4, 2.8)), (0.2, 0, 0.17)),
     "cheekbones": lambda v: _along(bump(v, (5.0, -2.4, -0.8), (1.9, 1.3, 2.6)), (0.22, 0.05, 0.16)),
     "nose_length": lambda v: _along(bump(v, (0, -4.2, 3.2), (1.8, 2.0, 2.4)), (0, -0.22, 0.03)),
     "nose_width": lambda v: _scale(v, bump(v, (0, -3.9, 2.8), (2.3, 1.5, 2.0)), (0, 0, 0), (0.13, 0, 0)),
@@ -64,7 +65,7 @@ SHAPES: dict[str, Field] = {
     "nose_tip_up": lambda v: _along(bump(v, NOSE_TIP, (1.0, 1.0, 1.2)), (0, 0.2, 0.04)),
     "eye_size": lambda v: 0.05 * (v - EYE_CENTER) * bump(v, tuple(EYE_CENTER), (2.6, 2.0, 2.2))[:, None],
     "eye_distance": lambda v: _along(bump(v, (3.15, 0, 0), (2.6, 1.8, 2.6)), (0.13, 0, 0)),
-    "eye_tilt": lambda v: _along((v[:, 0] - 3.15) * bump(v, (3.15, 0, 0.5), (1.7, 1.3, 1.7)), (0, 0.06, 0)),
+    "eye_tilt": lambda v: bump(v, (3.15, 0, 0), (1.9, 1.4, 2.4))[:, None] * ((v - EYE_CENTER) @ _TILT),
     "eye_height": lambda v: _along(bump(v, (3.15, 0, 0), (3.0, 1.9, 2.6)), (0, 0.12, 0)),
     "eye_depth": lambda v: _along(bump(v, (3.15, 0, 0), (2.2, 1.4, 3.0)), (0, 0, -0.1)),
     "brow_height": lambda v: _along(bump(v, (3.0, 2.0, 1.0), (3.4, 1.0, 2.0)), (0, 0.16, 0)),
@@ -90,25 +91,31 @@ SHAPES: dict[str, Field] = {
 
 
 def shape_displacement(half: HalfHead, field: Field) -> Array:
-    """A shape field on the half's vertices [n, 3]; lids move with their eyeball, so that neither pokes through the other."""
-    anchor = half.vertices.copy()
+    """A shape field on the half's vertices [n, 3].
+
+    Lids must stay on their eyeball, so around it the field is replaced by its closest similarity: both move and grow together,
+    and the lids also turn.
+    """
     ball = half.piece == Piece.EYEBALL
-    hold = np.zeros(len(anchor))
+    hold = np.zeros(len(half.vertices))
     for ring, weight in zip(half.flat.eye_rings, (1.0, 1.0, 0.95, 0.8, 0.55, 0.28, 0.08), strict=True):
         hold[ring] = weight
     hold[half.lid_margin] = 1.0
-    anchor[ball] = EYE_CENTER
-    moved = field(anchor)
-    rigid = field(EYE_CENTER[None])[0]
-    moved = moved * (1 - hold[:, None]) + rigid * hold[:, None]
-    # Relative to the eyeball's centre, lids and eyeball keep what a pure scaling about that centre gives them.
-    probe = EYE_CENTER + np.eye(3) * 0.01
-    growth = float(np.mean([((field(point[None])[0] - rigid) @ axis) * 100 for point, axis in zip(probe, np.eye(3), strict=True)]))
-    if field is SHAPES["eye_size"]:
-        scaled = np.where(ball, 1.0, hold)[:, None] * growth * (half.vertices - EYE_CENTER)
-        moved = moved + scaled
+    hold[ball] = 1.0
+    shift, growth, turn = _similarity(field)
+    offset = half.vertices - EYE_CENTER
+    similar = shift + growth * offset + np.where(ball[:, None], 0.0, offset @ turn.T)
+    moved = field(half.vertices) * (1 - hold[:, None]) + similar * hold[:, None]
     moved[half.vertices[:, 0] == 0, 0] = 0.0
     return moved
+
+
+def _similarity(field: Field) -> tuple[Array, float, Array]:
+    """What a field does to the eye as a whole: shift [3], relative growth, infinitesimal rotation [3, 3]."""
+    step = 0.01
+    ahead, behind = field(EYE_CENTER + step * np.eye(3)), field(EYE_CENTER - step * np.eye(3))
+    jacobian = (ahead - behind).T / (2 * step)  # column: direction of the step
+    return field(EYE_CENTER[None])[0], float(np.trace(jacobian)) / 3, 0.5 * (jacobian - jacobian.T)
 
 
 @dataclass(frozen=True)

@@ -21,12 +21,11 @@ EYE_CHART = (0.937, 0.06, 0.054)
 """Centre u, v and radius in the atlas."""
 EAR_CHART = (0.822, 0.06, 0.054)
 MOUTH_CHART = (0.5, 0.06, 0.056)
-TOOTH_ANGLE_STEPS = 12
 
 
 @dataclass(frozen=True)
 class Part:
-    """A piece of the left half; vertices may also be ones of the skin (negative faces are not used)."""
+    """A separate piece of the left half."""
 
     vertices: Array
     """[n, 3] cm."""
@@ -71,7 +70,7 @@ def ear() -> Part:
     reach_up = np.where(sine > 0, 3.1, 3.3)
     rings = np.array([0.0, *EAR_RINGS, 1.02, 0.95, 0.8])[:, None]
     back, up = rings * reach_back * cosine, rings * reach_up * sine
-    up, back = up * 1.0, back + 0.12 * np.maximum(up, 0) - 0.1 * np.maximum(-up, 0)
+    back = back + 0.12 * np.maximum(up, 0) - 0.1 * np.maximum(-up, 0)
     relief = _ear_relief(rings, cosine, sine)
     relief[-3:] = relief[-4] + np.array([-0.28, -0.5, -0.75])[:, None]
     height, depth = EAR_CENTER[0] + up, EAR_CENTER[1] - back

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from next3d.head.chart import Indices
-from next3d.head.directions import EXPRESSIONS, JAW_OPEN, SHAPES, Expression, jaw_corrective, shape_displacement
+from next3d.head.directions import EXPRESSIONS, JAW_OPEN, SHAPES, Expression, Field, jaw_corrective, shape_displacement
 from next3d.head.half import JAW_HINGE, NECK_JOINT, HalfHead, Piece, build_half, smoothstep
 from next3d.head.landmarks import embed_landmarks
 from next3d.head.model import OBJECT_TO_WORLD, Joint, LinearHead, LinearHeadModel
@@ -80,7 +80,7 @@ def procedural_numbers() -> tuple[LinearHead, Topology, tuple[str, ...], tuple[s
     shapes = [mirror.spread(shape_displacement(half, field)) for field in SHAPES.values()]
     expressions, names = _expressions(half, mirror)
     joints = np.stack([_world_origin(), NECK_JOINT, JAW_HINGE, EYE_CENTER, EYE_CENTER * [-1, 1, 1]])
-    joint_shapes = np.stack([_joint_field(field(joints * [1.0, 1.0, 1.0]), field) for field in SHAPES.values()], axis=-1)
+    joint_shapes = np.stack([_joint_field(joints, field) for field in SHAPES.values()], axis=-1)
     scale = CM_TO_WORLD / OBJECT_TO_WORLD
     place = np.array([0.0, EYE_LEVEL, EYE_DEPTH]) / OBJECT_TO_WORLD
     numbers = LinearHead(
@@ -106,14 +106,14 @@ def _world_origin() -> Array:
     return np.array([0.0, -EYE_LEVEL, -EYE_DEPTH]) / CM_TO_WORLD
 
 
-def _joint_field(moved: Array, field: object) -> Array:
-    """A shape field at the joints: the root stays, joints on the middle line stay there, the eyes move as mirror images."""
-    result = moved.copy()
-    result[[Joint.GLOBAL]] = 0
-    result[[Joint.NECK, Joint.JAW], 0] = 0
-    left = field(EYE_CENTER[None])[0]  # type: ignore[operator]
-    result[Joint.LEFT_EYE], result[Joint.RIGHT_EYE] = left, left * [-1, 1, 1]
-    return result
+def _joint_field(joints: Array, field: Field) -> Array:
+    """A shape field at the joints [5, 3]: the root stays, joints on the middle line stay there, the eyes move as mirror images."""
+    moved = field(joints * [0.0, 1.0, 1.0])
+    moved[:, 0] = 0
+    moved[Joint.GLOBAL] = 0
+    left = field(EYE_CENTER[None])[0]
+    moved[Joint.LEFT_EYE], moved[Joint.RIGHT_EYE] = left, left * [-1, 1, 1]
+    return moved
 
 
 def _expressions(half: HalfHead, mirror: _Mirror) -> tuple[list[Array], tuple[str, ...]]:

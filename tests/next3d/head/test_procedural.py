@@ -347,6 +347,7 @@ def test_shape_directions_move_what_they_name(head: LinearHeadModel) -> None:
     assert landmarks("mouth_width")[54, 0] > 0.2 * CM
     assert landmarks("eye_distance")[45, 0] > 0.2 * CM
     assert landmarks("brow_height")[24, 1] > 0.2 * CM
+    assert landmarks("eye_tilt")[45, 1] > 0.1 * CM > -0.1 * CM > landmarks("eye_tilt")[42, 1]
 
 
 def test_unknown_names_are_refused() -> None:
