@@ -19,7 +19,7 @@ class EncoderBlock(nn.Module):
 
     def __init__(self, condition_channels: int, in_channels: int, out_channels: int, *, clamp: float | None) -> None:
         super().__init__()
-        self.fromrgb = Conv2d(condition_channels, in_channels, 1, bias=False, act="lrelu", clamp=clamp)
+        self.fromrgb = Conv2d(condition_channels, in_channels, 1, bias=False, clamp=clamp)
         self.conv1 = Conv2d(in_channels, in_channels, 3, act="lrelu", clamp=clamp)
         self.conv2 = Conv2d(in_channels, out_channels, 3, act="lrelu", down=2, clamp=clamp)
 
@@ -78,8 +78,9 @@ class StyleUNet(nn.Module):
         self.residual = nn.Sequential(*(ResidualBlock(channels[bottleneck], clamp=clamp) for _ in range(residual_blocks)))
         # fusion[0] prepares the bottleneck; fusion[k] joins decoder and encoder at bottleneck * 2**k, below the condition's resolution.
         self.fused = [res for res in encoded[::-1] if res < condition_resolution]
-        self.fusion = nn.ModuleList([Conv2d(channels[bottleneck], channels[bottleneck], 3, act="lrelu", clamp=clamp)])
-        self.fusion.extend(Conv2d(2 * channels[res], channels[res], 3, act="lrelu", clamp=clamp) for res in self.fused)
+        # Both kinds are linear in the released network: they mix what comes from activations.
+        self.fusion = nn.ModuleList([Conv2d(channels[bottleneck], channels[bottleneck], 3, clamp=clamp)])
+        self.fusion.extend(Conv2d(2 * channels[res], channels[res], 3, clamp=clamp) for res in self.fused)
         self.decoded = block_resolutions(bottleneck * 2, output_resolution)
         for res in self.decoded:
             block = SynthesisBlock(
