@@ -33,6 +33,8 @@ class Control:
     """(joint, axis) entries of the pose that carry the value."""
     expression_entries: tuple[int, ...] = ()
     """Expression coefficients that carry the value."""
+    mirror_sign: int = 1
+    """What the value is multiplied by in a mirror image; its areas trade places there."""
 
     def set(self, params: HeadParams, value: Tensor) -> HeadParams:
         """Parameters of N heads with the control at `value` [N] and everything else as it was."""
@@ -63,7 +65,7 @@ def controls(head: HeadModel) -> Mapping[str, Control]:
     turn = math.radians(20)
     found = {
         "jaw": Control("jaw", 0.0, 0.35, (MOUTH_AND_CHIN,), pose_entries=((Joint.JAW, 0),)),
-        "gaze": Control("gaze", -turn, turn, eyes, pose_entries=((Joint.LEFT_EYE, 1), (Joint.RIGHT_EYE, 1))),
+        "gaze": Control("gaze", -turn, turn, eyes, pose_entries=((Joint.LEFT_EYE, 1), (Joint.RIGHT_EYE, 1)), mirror_sign=-1),
     }
     lids = tuple(head.expression_names.index(name) for name in ("eyeBlinkLeft", "eyeBlinkRight") if name in head.expression_names)
     if lids:

@@ -193,12 +193,14 @@ def response_figures(
     change, ratio, correlation = JAW_BARS if name == "jaw" else (None, None, None)
     where = {"jaw": "mouth and chin", "gaze": "the eyes", "blink": "the eyes"}[name]
     moved = f"change of the value range in {where}, {control.low:.2f} to {control.high:.2f}, {len(few)} people"
+    ceiling = "ceiling: truth and reading of held-out reals"
     return [
         Measured(f"{name}_change", after.inside, before.inside, change, note=moved),
         Measured(f"{name}_elsewhere", after.elsewhere, before.elsewhere, note="in the other head pixels"),
         Measured(f"{name}_ratio", after.ratio, before.ratio, ratio, note="the first over the second"),
         Measured(f"{name}_spearman", read_after, read_before, correlation, note=f"command and reading, {len(many)} generated images"),
-        Measured(f"{name}_reader_spearman", quality.spearman, note=f"truth and reading, {len(reals.held_out)} held-out reals: the ceiling"),
+        Measured(f"{name}_reader_even_spearman", quality.spearman_even, note=f"{ceiling}, {quality.even_count} spread evenly"),
+        Measured(f"{name}_reader_spearman", quality.spearman, note=f"{ceiling}, all {len(reals.held_out)}"),
         Measured(f"{name}_reader_error", quality.error, note=f"mean absolute error there, range {control.high - control.low:.2f}"),
     ]
 

@@ -16,21 +16,20 @@ from torch import Tensor
 
 from next3d.head.model import HeadModel, HeadParams
 from next3d.types import Camera
+from torch_utils.ops.rasterize import pixel_centers
 from training.metrics.controls import Control
 from training.metrics.regions import control_window
 
 LARGEST_IMAGE = 64
 """Larger images are averaged down to this before windows are cut: the window then has about its own pixels."""
-WINDOW_PIXELS = 20
-"""Side of a window."""
-WINDOW_REACH = 1.3
-"""Side of a window relative to its area's landmarks."""
+WINDOW_PIXELS = 24
+"""Side of a window. It is the bounding square of its area's landmarks; wider ones read worse."""
 ORIENTATIONS = 8
 """Directions among which gradients are shared out."""
-CELL = 5
+CELL = 4
 """Side in pixels of the cells in which gradients are summed up."""
-FIT_LIMIT = 3000
-"""Most images that the regression is fitted to: its cost grows with the third power."""
+SPREAD_BINS = 4
+"""Parts of the range among which held-out images are evened out."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +50,7 @@ class KernelRidge:
     """The kernel is exp(-sharpness * squared distance)."""
 
     @classmethod
-    def fit(cls, features: Tensor, targets: Tensor, ridge: float = 0.01) -> KernelRidge:
+    def fit(cls, features: Tensor, targets: Tensor, ridge: float = 0.02) -> KernelRidge:
         """Fit features [N, D] to targets [N]; the kernel's width is the median distance between features."""
         features, targets = features.double(), targets.double()
         mean, deviation = features.mean(dim=0), features.std(dim=0).clamp_min(1e-6)
@@ -61,7 +60,7 @@ class KernelRidge:
         kernel = torch.exp(-sharpness * squared)
         kernel.diagonal().add_(ridge)
         offset = float(targets.mean())
-        weights = torch.linalg.solve(kernel, targets - offset)
+        weights = torch.cholesky_solve((targets - offset)[:, None], torch.linalg.cholesky(kernel))[:, 0]
         return cls(points, weights, mean, deviation, offset, sharpness)
 
     def predict(self, features: Tensor) -> Tensor:
@@ -81,53 +80,76 @@ class Reader:
 
     @classmethod
     def fit(cls, control: Control, head: HeadModel, images: Tensor, params: HeadParams, camera: Camera) -> Reader:
-        """Learn from real images [N, 3, H, H] in [-1, 1] with their head parameters and cameras (the first 3000 of them)."""
-        images, params, camera = images[:FIT_LIMIT], params[:FIT_LIMIT], camera[:FIT_LIMIT]
-        features = window_features(images, *control_window(head, params, camera, control))
-        return cls(control, head, KernelRidge.fit(features, control.read(params)))
+        """Learn from real images [N, 3, H, H] in [-1, 1] with their head parameters and cameras, and from their mirror images.
+
+        Time grows with the third power of N: seconds for 2000.
+        """
+        windows = cut_windows(images, *control_window(head, params, camera, control))  # [N, A, 3, S, S]
+        mirrored = windows.flip(4).flip(1)  # the areas of a control mirror each other, last to first
+        values = control.read(params)
+        features = torch.cat([window_features(windows), window_features(mirrored)])
+        return cls(control, head, KernelRidge.fit(features, torch.cat([values, control.mirror_sign * values])))
 
     def read(self, images: Tensor, params: HeadParams, camera: Camera) -> Tensor:
         """The control's value [N] as the images show it.
 
         The parameters only say where to look: the window is that of the head with the control in the middle of its range.
         """
-        return self.regression.predict(window_features(images, *control_window(self.head, params, camera, self.control)))
+        windows = cut_windows(images, *control_window(self.head, params, camera, self.control))
+        return self.regression.predict(window_features(windows))
 
 
 @dataclass(frozen=True)
 class ReaderQuality:
-    """How well a reader reads held-out real images: the floor of what it says about generated ones."""
+    """How well a reader reads held-out real images: the ceiling of what it can say about generated ones."""
 
     error: float
     """Mean absolute error in the control's unit."""
     spearman: float
+    """Rank correlation over all images."""
+    spearman_even: float
+    """Rank correlation over images chosen so that the control is spread evenly, as commands are. (Among the many closed mouths of
+    photos, ranks are a matter of luck.)"""
+    even_count: int
+    """How many those are."""
 
 
 def reader_quality(reader: Reader, images: Tensor, params: HeadParams, camera: Camera) -> ReaderQuality:
     """Compare readings of real images with their ground truth."""
     truth, readings = reader.control.read(params), reader.read(images, params, camera)
-    return ReaderQuality(float((truth - readings).abs().mean()), spearman(truth, readings))
+    even = evenly_spread(truth, reader.control)
+    error = float((truth - readings).abs().mean())
+    return ReaderQuality(error, spearman(truth, readings), spearman(truth[even], readings[even]), len(even))
 
 
-def window_features(images: Tensor, centre: Tensor, half: Tensor) -> Tensor:
-    """Features [N, D] of the windows at `centre` [N, A, 2] with half sides `half` [N, A]: colours and oriented gradients."""
-    windows = cut_windows(images, centre, half)  # [N * A, 3, S, S]
-    colours = F.avg_pool2d(windows, 2).flatten(1)
-    features = torch.cat([_standardised(colours), _standardised(_gradients(windows.mean(dim=1)))], dim=1)
-    return features.view(len(images), -1)
+def evenly_spread(values: Tensor, control: Control) -> Tensor:
+    """Indices of values [N] that are spread evenly over a control's range: from every part the same number, the first ones."""
+    part = ((values - control.low) / (control.high - control.low) * SPREAD_BINS).long().clamp(0, SPREAD_BINS - 1)
+    members = [torch.nonzero(part == index).flatten() for index in range(SPREAD_BINS)]
+    fewest = min(len(indices) for indices in members)
+    return torch.cat([indices[:fewest] for indices in members])
 
 
 def cut_windows(images: Tensor, centre: Tensor, half: Tensor) -> Tensor:
-    """Windows [N * A, 3, S, S] of images [N, 3, H, H]."""
+    """Windows [N, A, 3, S, S] of images [N, 3, H, H] at `centre` [N, A, 2] with half sides `half` [N, A], in [-1, 1] coordinates."""
     if images.shape[-1] > LARGEST_IMAGE:
         images = F.interpolate(images, size=(LARGEST_IMAGE, LARGEST_IMAGE), mode="area")
     areas = centre.shape[1]
-    axis = (2 * torch.arange(WINDOW_PIXELS, device=images.device) + 1) / WINDOW_PIXELS - 1
+    axis = pixel_centers(WINDOW_PIXELS, images.device).float()
     rows, columns = torch.meshgrid(axis, axis, indexing="ij")
-    offsets = torch.stack([columns, rows], dim=-1) * WINDOW_REACH  # [S, S, 2]
+    offsets = torch.stack([columns, rows], dim=-1)  # [S, S, 2]
     grid = centre[:, :, None, None] + half[:, :, None, None, None] * offsets  # [N, A, S, S, 2]
     repeated = images.float().repeat_interleave(areas, dim=0)
-    return F.grid_sample(repeated, grid.flatten(0, 1).float(), padding_mode="border", align_corners=False)
+    windows = F.grid_sample(repeated, grid.flatten(0, 1).float(), padding_mode="border", align_corners=False)
+    return windows.unflatten(0, (-1, areas))
+
+
+def window_features(windows: Tensor) -> Tensor:
+    """Features [N, D] of windows [N, A, 3, S, S]: colours and oriented gradients, each area's on its own scale."""
+    flat = windows.flatten(0, 1)
+    colours = F.avg_pool2d(flat, 2).flatten(1)
+    features = torch.cat([_standardised(colours), _standardised(_gradients(flat.mean(dim=1)))], dim=1)
+    return features.view(len(windows), -1)
 
 
 def _standardised(features: Tensor) -> Tensor:
@@ -146,7 +168,9 @@ def _gradients(grey: Tensor) -> Tensor:
 
 
 def spearman(first: Tensor, second: Tensor) -> float:
-    """Rank correlation of two samples [N], ties sharing their mean rank; 0 if one of them is constant."""
+    """Rank correlation of two samples [N], ties sharing their mean rank; 0 if there are fewer than two values or all are equal."""
+    if len(first) < 2:
+        return 0.0
     ranks = [_ranks(values.double().cpu().numpy()) for values in (first, second)]
     centred = [values - values.mean() for values in ranks]
     scale = math.sqrt(float((centred[0] ** 2).sum() * (centred[1] ** 2).sum()))

@@ -9,7 +9,7 @@ from torch import Tensor
 from tests.training.metrics.conftest import DROP, SIZE, Painter, mask_scenes
 from training.metrics.controls import controls
 from training.metrics.regions import control_regions
-from training.metrics.regressor import Reader, reader_quality, spearman
+from training.metrics.regressor import Reader, evenly_spread, reader_quality, spearman
 from training.metrics.response import control_change, measured_change, read_back
 from training.metrics.scenes import Scenes, quantise
 
@@ -91,6 +91,15 @@ def test_reader_reads_what_was_painted(mask_head, name, floor):
         assert 0.15 < half < floor - 0.1
 
 
+def test_evenly_spread_takes_as_many_from_every_part(mask_head, rng):
+    jaw = controls(mask_head)["jaw"]
+    values = jaw.at(torch.rand(400, generator=rng).square())  # mostly closed
+    chosen = values[evenly_spread(values, jaw)]
+    counts = torch.histc(chosen, bins=4, min=jaw.low, max=jaw.high)
+    assert len(chosen) > 100
+    assert (counts == counts[0]).all()
+
+
 @pytest.mark.parametrize(
     ("first", "second", "expected"),
     [
@@ -98,8 +107,9 @@ def test_reader_reads_what_was_painted(mask_head, name, floor):
         ([1.0, 2, 3, 4], [4.0, 3, 2, 1], -1.0),
         ([1.0, 2, 3, 4], [5.0, 5, 5, 5], 0.0),
         ([1.0, 2, 2, 3], [1.0, 2, 2, 3], 1.0),
+        ([], [], 0.0),
     ],
-    ids=["monotone", "reversed", "constant", "ties"],
+    ids=["monotone", "reversed", "constant", "ties", "empty"],
 )
 def test_spearman(first, second, expected):
     assert spearman(torch.tensor(first), torch.tensor(second)) == pytest.approx(expected)
