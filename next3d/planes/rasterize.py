@@ -41,6 +41,9 @@ VIEWS = (View(FRONT, 2, +1), View(TOP, 1, +1), View(SIDE, 0, +1), View(SIDE, 0, 
 """front, top, left (the person's left, +x), right."""
 FRONT_VIEW, TOP_VIEW, LEFT_VIEW, RIGHT_VIEW = range(4)
 
+SOLID = 254 / 255
+"""Masks are 8-bit pictures at most; what is more than this is entirely covered."""
+
 
 def view_points(vertices: Tensor, view: View, box_warp: float) -> Tensor:
     """World vertices [N, V, 3] to what the rasteriser takes: column and row in [-1, 1], depth growing away from the viewer."""
@@ -86,11 +89,13 @@ def uv_mask_at(mask: Tensor, uv: Tensor) -> Tensor:
 def plane_coverage(visible: Tensor) -> Tensor:
     """View masks [N, 4, 1, P, P] to plane coverage [N, 3, 1, P, P].
 
-    The mouth hole of the front view counts as covered, so that the completed mouth is kept there. The side plane is covered where
-    either side view is.
+    The mouth hole of the front view counts as covered, its soft rim included, so that the completed mouth is kept there. The side plane
+    is covered where either side view is.
     """
     front = visible[:, FRONT_VIEW]
-    solid = (front > 0.5).to(front.dtype)
-    holes = fill_holes(solid) - solid  # the soft outer edge lies outside `solid` and stays soft
+    # Only what is entirely covered bounds a hole with its rim; should the soft outer edge reach the rim, the hole itself is still filled.
+    walls = torch.cat([front > 0.5, front > SOLID]).to(front.dtype)
+    holes, holes_with_rim = (fill_holes(walls) - walls).chunk(2)  # the soft outer edge lies outside the walls and stays soft
+    filled = torch.maximum(front, torch.maximum(holes, holes_with_rim))
     side = torch.maximum(visible[:, LEFT_VIEW], visible[:, RIGHT_VIEW])
-    return torch.stack([torch.maximum(front, holes), visible[:, TOP_VIEW], side], dim=1)
+    return torch.stack([filled, visible[:, TOP_VIEW], side], dim=1)
