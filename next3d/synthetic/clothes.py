@@ -88,7 +88,7 @@ def build_body(clothes: Clothes, neck: NeckRing) -> Body:
     offset[:, 0], offset[:, 1] = -0.030, 0.8 * _SLEEVE
     cloth_rows[:, 1] = cloth_rows[:, 0]  # the hem is a short step outwards
     if clothes.collar == "shirt":
-        offset[:, 1:4] += np.array([0.010, 0.022, 0.008])
+        offset[:, 1:4] += np.array([0.006, 0.013, 0.005])
     cloth = _surface(clothes.width, neck, cloth_rows, offset)
     turn = np.linspace(0, 1, COLUMNS, endpoint=False)[:, None]
     local = np.concatenate(

@@ -88,7 +88,7 @@ CUTS: dict[HairStyle, Cut | None] = {
     "bob": Cut(sweep=17.0, top=0.040, side=0.050, opening=68.0, fall=0.26, flare=0.10, curl_in=0.35, locks=0.005),
     "fringe": Cut(top=0.042, side=0.050, opening=62.0, fall=0.30, flare=0.05, fringe=13.0, rounding=0.10, locks=0.006),
     "long": Cut(sweep=20.0, top=0.038, side=0.046, opening=66.0, fall=0.60, flare=0.16, wave=0.012, locks=0.006),
-    "swept": Cut(sweep=12.0, top=0.046, side=0.044, opening=96.0, fall=0.55, flare=0.10, wave=0.008, locks=0.006),
+    "swept": Cut(sweep=12.0, top=0.046, side=0.044, opening=116.0, fall=0.55, flare=0.10, wave=0.008, locks=0.006),
     "knot": Cut(top=0.022, side=0.014, knot=0.075, locks=0.003),
 }
 """None: no geometry; stubble is painted on the scalp, or nothing."""

@@ -213,7 +213,8 @@ def _draw_hair_color(rng: np.random.Generator, darkness: float) -> Color:
 
 
 def _draw_brows(rng: np.random.Generator, hair: Color) -> Brows:
-    color = _color(np.minimum(_varied(rng, hair, 0.2, 0.05) * rng.uniform(0.5, 0.9), 0.16))
+    color = _varied(rng, hair, 0.2, 0.05) * rng.uniform(0.5, 0.9)
+    color = _color(color * min(1.0, 0.13 / float(color.max())))  # fair people have darker brows than hair
     return Brows(color, float(rng.uniform(0.55, 1.0)), float(rng.uniform(0.009, 0.017)), float(rng.uniform(-0.003, 0.004)))
 
 

@@ -8,10 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from next3d.synthetic.clothes import build_body, measure_neck
+from next3d.synthetic.clothes import Body, build_body, measure_neck
 from next3d.synthetic.geometry import vertex_normals
 from next3d.synthetic.hair import grow_hair
 from next3d.synthetic.looks import Look
+from next3d.synthetic.skin_fields import smooth
 from next3d.synthetic.surface import HeadSurface, Material
 
 
@@ -68,7 +69,7 @@ def build_scene(vertices: Tensor, surface: HeadSurface, look: Look) -> Scene:
     cloth = torch.where(body.is_cloth, int(Material.CLOTHES), int(Material.BODY))
     parts = [
         _columns(vertices, head_normals, surface.template, None, surface.occlusion),
-        _columns(body.vertices, vertex_normals(body.vertices, body.faces), body.local, None, None),
+        _columns(body.vertices, vertex_normals(body.vertices, body.faces), body.local, None, _body_occlusion(body)),
     ]
     faces, materials = [surface.faces[shown], body.faces + len(vertices)], [surface.materials[shown], cloth]
     if strands is not None:
@@ -77,6 +78,11 @@ def build_scene(vertices: Tensor, surface: HeadSurface, look: Look) -> Scene:
         materials.append(torch.full((len(strands.faces),), int(Material.HAIR)))
     attributes = torch.cat(parts)
     return Scene(attributes[:, :3].contiguous(), torch.cat(faces), torch.cat(materials), attributes)
+
+
+def _body_occlusion(body: Body) -> Tensor:
+    """The chin hides the sky from the neck, less and less towards the shoulders."""
+    return 0.45 + 0.5 * smooth(body.local[:, 1], 0.15, 0.6)
 
 
 def _columns(points: Tensor, normals: Tensor, local: Tensor, direction: Tensor | None, occlusion: Tensor | None) -> Tensor:
