@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
 from next3d.stylegan2.layers import FullyConnected
+from torch_utils.ops.decoder_mlp import decoder_mlp
 
 COLOR_MARGIN = 0.001
 """Colours are a sigmoid stretched by this margin at both ends, so that black and white are reachable (mip-NeRF, Sec. 3.1)."""
@@ -31,6 +31,8 @@ class Decoder(nn.Module):
         self.net = nn.Sequential(FullyConnected(in_features, hidden), nn.Softplus(), FullyConnected(hidden, 1 + out_features))
 
     def forward(self, features: Tensor) -> Samples:
-        raw = self.net(features)
-        color = torch.sigmoid(raw[..., 1:]) * (1 + 2 * COLOR_MARGIN) - COLOR_MARGIN
-        return Samples(color, raw[..., 0])
+        hidden, output = self.net[0], self.net[2]
+        assert isinstance(hidden, FullyConnected)
+        assert isinstance(output, FullyConnected)
+        weights = (*hidden.scaled(features.dtype), *output.scaled(features.dtype))
+        return Samples(*decoder_mlp(features, *weights, margin=COLOR_MARGIN))  # one op: this runs at every sample of every ray

@@ -41,8 +41,11 @@ class FullyConnected(nn.Module):
         self.bias_gain = lr_multiplier
 
     def forward(self, x: Tensor) -> Tensor:
-        weight, bias = self.weight.to(x.dtype) * self.weight_gain, self.bias.to(x.dtype) * self.bias_gain
-        return bias_act(F.linear(x, weight, bias), act=self.act)
+        return bias_act(F.linear(x, *self.scaled(x.dtype)), act=self.act)
+
+    def scaled(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Weight [O, I] and bias [O] as they are applied."""
+        return self.weight.to(dtype) * self.weight_gain, self.bias.to(dtype) * self.bias_gain
 
 
 class Conv2d(nn.Module):

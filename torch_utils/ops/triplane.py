@@ -7,6 +7,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.flop_counter import register_flop_formula
 
 from torch_utils.custom_ops import Backend, resolve_backend
 
@@ -84,3 +85,10 @@ def _register() -> None:
     torch.library.register_fake("next3d::sample_planes_backward", fake_backward)
     torch.library.register_autograd("next3d::sample_planes", backward, setup_context=setup)
     torch.library.register_autograd("next3d::sample_planes_backward", second_backward)
+    register_flop_formula(torch.ops.next3d.sample_planes)(_flops)
+    register_flop_formula(torch.ops.next3d.sample_planes_backward)(lambda to, *shapes, **options: _flops(*shapes))
+
+
+def _flops(features: list[int], points: list[int], *rest: Any, **options: Any) -> int:
+    """Multiplications and additions of four corners per plane, from the shapes."""
+    return 2 * 4 * features[1] * features[2] * points[0] * points[1]
