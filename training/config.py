@@ -11,6 +11,9 @@ from typing import Literal
 from dnnlib.errors import ConfigError
 from next3d.config import ModelConfig, preset
 
+METRICS = ("swd",)
+"""What can be computed with every snapshot: sliced Wasserstein distance."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizerConfig:
@@ -124,6 +127,8 @@ class RunConfig:
     def __post_init__(self) -> None:
         if self.batch < 1 or self.kimg <= 0 or self.tick <= 0 or (self.snap is not None and self.snap < 1):
             raise ConfigError("run: --batch, --kimg, --tick and --snap must be positive")
+        if unknown := sorted(set(self.metrics) - set(METRICS)):
+            raise ConfigError(f"run: unknown metric {unknown[0]!r} in --metrics; choose from {', '.join(METRICS)} or none")
         if self.batch_gpu is not None and (self.batch_gpu < 1 or self.batch % self.batch_gpu):
             raise ConfigError(f"run: --batch={self.batch} is not a multiple of --batch-gpu={self.batch_gpu}")
 

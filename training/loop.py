@@ -27,6 +27,7 @@ from training.report import Clock, Journal, progress_line
 from training.schedule import blur_sigma, ema_decay, swap_probability
 from training.snapshots import SampleGrid, build_grid, save_snapshot
 from training.state import TrainState, new_state, resume
+from training.watch import SnapshotMetrics
 
 Say = Callable[[str], None]
 """Prints a line."""
@@ -148,6 +149,7 @@ class _Run:
         journal = Journal(folder)
         grid.save_reals(folder / "reals.png")
         grid.save_fakes(folder / "fakes_init.png", state.average)
+        metrics = SnapshotMetrics(self.dataset, self.config)
         clock = Clock(goal, state.images)
         ticks, next_tick = 0, state.images + run.tick * 1000
         saved: Path | None = None
@@ -160,10 +162,14 @@ class _Run:
                     figures = clock.tick(state.images) | trainer.phases.statistics.take()
                     self.say(progress_line(state.images, figures))
                     _check_finite(figures, saved)
-                    journal.write(state.images, figures)
                     ticks, next_tick = ticks + 1, next_tick + run.tick * 1000
                     if done or (run.snap is not None and ticks % run.snap == 0):
                         saved = self._snapshot(folder, grid)
+                        measured = metrics.measure(state.average)
+                        figures |= measured
+                        if measured:
+                            self.say("  ".join(f"{name} {value:.4g}" for name, value in measured.items()))
+                    journal.write(state.images, figures)
                     clock.resume()
                 if done:
                     break

@@ -13,7 +13,7 @@ from dnnlib.errors import ConfigError
 from dnnlib.params import EXISTING_FILE, OUTPUT_DIR
 from next3d.commands.network import choose_device
 from next3d.config import PRESETS, ModelConfig
-from training.config import TrainConfig, default_config
+from training.config import METRICS, TrainConfig, default_config
 
 _Section = TypeVar("_Section")
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -58,7 +58,7 @@ def switch(name: str, text: str) -> Callable[[_Command], _Command]:
 @option("--seed", type=click.IntRange(min=0), help="Key of every random number.  [0]")
 @option("--resume", type=EXISTING_FILE, help="Continue a .state file, or start from a network (.safetensors).")
 @option("--desc", default="", help="Text for the end of the run folder's name.")
-@option("--metrics", help="Metrics with every snapshot, separated by commas, or none.  [none]")
+@option("--metrics", help=f"Metrics with every snapshot, separated by commas ({', '.join(METRICS)}), or none.  [none]")
 @option("--glr", type=POSITIVE, help="Generator's learning rate.  [0.0025]")
 @option("--dlr", type=POSITIVE, help="Discriminator's learning rate.  [0.002]")
 @option("--mbstd-group", type=AT_LEAST_1, help="Samples per group of the minibatch standard deviation.  [preset]")
