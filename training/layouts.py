@@ -76,10 +76,10 @@ def find_contents(path: Path, complain: Complain = stop, uv_mask: Path | None = 
         if INDEX_NAME in storage:
             return _own_contents(storage, complain)
         return _published_contents(storage, _image_folder(path, storage.names), complain, uv_mask)
-    index = path / INDEX_NAME
-    if index.is_file() and not path.name.startswith("images"):
-        return _own_contents(FolderStorage(path), complain)
-    if index.is_file():
+    if (path / INDEX_NAME).is_file():
+        own = FolderStorage(path)
+        if "format" in read_index(own, INDEX_NAME) or not path.absolute().name.startswith("images"):
+            return _own_contents(own, complain)
         path, folder = path.absolute().parent, path.absolute().name
     else:
         folder = _image_folder(path, [f"{found.parent.name}/{INDEX_NAME}" for found in path.glob(f"*/{INDEX_NAME}")])
