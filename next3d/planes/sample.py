@@ -27,5 +27,5 @@ def texture_planes(texture: Tensor, rasters: Rasters) -> Tensor:
 
 def _join_sides(views: Tensor) -> Tensor:
     """Four views [N, 4, C, P, P] to three planes [N, 3, C, P, P]: the sum of left and right is the side."""
-    side = views[:, LEFT_VIEW] + views[:, RIGHT_VIEW]
-    return torch.stack([views[:, FRONT_VIEW], views[:, TOP_VIEW], side], dim=1)
+    view = views.unbind(dim=1)  # its gradient is one stack; indexing would add up four images of zeros
+    return torch.stack([view[FRONT_VIEW], view[TOP_VIEW], view[LEFT_VIEW] + view[RIGHT_VIEW]], dim=1)

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from torch_utils.ops.weighted_sum import weighted_sum
+
 MIN_TOTAL = 1e-6
 
 
@@ -51,7 +53,7 @@ def composite(features: Tensor, density: Tensor, depths: Tensor) -> RaySums:
     mean_depth = torch.where(total > MIN_TOTAL, mean_depth, ordered[..., -1:])
     depth = mean_depth.clamp(ordered[..., :1], ordered[..., -1:])  # rounding may leave the interval
     unordered = torch.zeros_like(per_sample).scatter(-1, order, per_sample)
-    summed = (unordered[..., None, :] @ features).squeeze(-2)  # [N, R, C]
+    summed = weighted_sum(unordered, features)  # [N, R, C]
     return RaySums(summed, depth, weights)
 
 
