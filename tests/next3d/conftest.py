@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 
@@ -9,6 +11,14 @@ from next3d.config import preset
 from next3d.discriminator import Discriminator
 from next3d.generator import Generator
 from tests.models import ToyHead, toy_head
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> Iterator[None]:
+    """Networks draw their weights from the global generator; another stream than that of the fixture `rng`."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1234)
+        yield
 
 
 @pytest.fixture(scope="session")
