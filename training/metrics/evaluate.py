@@ -54,9 +54,9 @@ class EvaluationSettings:
 
     images: int = 500
     """Held-out reals, and fakes to compare with them."""
-    response: int = 64
+    response: int = 48
     """People whose jaw (gaze, lids) is moved from end to end."""
-    readings: int = 256
+    readings: int = 192
     """Generated images from which each control is read back."""
     fitting: int = 2000
     """Real images to which readers are fitted."""
