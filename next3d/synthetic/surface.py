@@ -118,10 +118,10 @@ def _materials(faces: Tensor, regions: Mapping[str, Tensor]) -> Tensor:
 
 
 def _eye_center(template: Tensor, mask: Tensor) -> Tensor:
-    """Centre of the sphere through the eyeball's vertices (linear least squares)."""
-    points = template[mask]
-    system = torch.cat([2 * points, torch.ones(len(points), 1)], dim=1)
-    return torch.linalg.lstsq(system, (points**2).sum(dim=1, keepdim=True)).solution[:3, 0]
+    """Centre of the sphere through the eyeball's vertices: linear least squares, rounded, because its last bits vary from run to run."""
+    points = template[mask].double()
+    system = torch.cat([2 * points, torch.ones_like(points[:, :1])], dim=1)
+    return torch.linalg.lstsq(system, (points**2).sum(dim=1, keepdim=True)).solution[:3, 0].round(decimals=6).float()
 
 
 def _iris_angle(template: Tensor, mask: Tensor, center: Tensor) -> float:
