@@ -6,6 +6,7 @@ A file holds a generator (weights under `generator.`) and the topology that it d
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -100,6 +101,19 @@ def save_tensors(path: Path | str, tensors: Mapping[str, Tensor], metadata: Mapp
     contiguous = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
     with atomic_write(path) as temporary:
         save_file(contiguous, temporary, metadata=dict(metadata))
+        _sort_metadata(temporary)
+
+
+def _sort_metadata(path: Path) -> None:
+    """Put the texts of a safetensors header in order: the library writes them in a random one, and equal networks give equal files."""
+    with open(path, "r+b") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+        assert len(text) <= length
+        file.seek(8)
+        file.write(text.ljust(length))  # the format allows trailing spaces
 
 
 def load_tensors(path: Path | str, kind: str, version: int) -> tuple[dict[str, Tensor], dict[str, str]]:
