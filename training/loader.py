@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -37,7 +38,14 @@ def load_batches(dataset: PortraitDataset, *, seed: int, start: int, size: int, 
         for indices in order:
             yield reader.batch(indices)
         return
-    loader = DataLoader(_Guarded(dataset), batch_sampler=_Endless(order), num_workers=workers, collate_fn=_unchanged, pin_memory=pin)
+    loader = DataLoader(
+        _Guarded(dataset),
+        batch_sampler=_Endless(order),
+        num_workers=workers,
+        collate_fn=_unchanged,
+        pin_memory=pin,
+        worker_init_fn=_ignore_interrupts,
+    )
     for outcome in loader:
         if isinstance(outcome, DatasetError):
             raise outcome
@@ -92,3 +100,8 @@ class _Endless(torch.utils.data.Sampler[list[int]]):
 def _unchanged(outcome: Any) -> Any:
     """Workers already put batches together."""
     return outcome
+
+
+def _ignore_interrupts(worker: int) -> None:
+    """Ctrl-C reaches the whole process group; the main process decides when workers end."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

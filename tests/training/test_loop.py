@@ -73,6 +73,13 @@ def test_resuming_from_files_equals_the_uncut_run(published: Path, tmp_path: Pat
     assert all(torch.equal(value, rest.state_dict()[name]) for name, value in whole.state_dict().items())
 
 
+def test_a_finished_run_says_so(published: Path, tmp_path: Path):
+    folder = start(short_config(published, images=8), tmp_path)
+    with pytest.raises(UserError, match=r"network-000000\.state: has already seen 0\.008 kimg; give a larger --kimg"):
+        start(short_config(published, images=8), tmp_path, folder / "network-000000.state")
+    assert len(list(tmp_path.iterdir())) == 1
+
+
 def test_a_network_file_gives_a_start_not_a_continuation(published: Path, tmp_path: Path):
     first = start(short_config(published, images=8), tmp_path)
     second = start(short_config(published, images=8), tmp_path, first / "network-000000.safetensors")

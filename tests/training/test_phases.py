@@ -10,8 +10,8 @@ import torch
 from training.config import LossConfig, TrainConfig, default_config
 from training.dataset import PortraitDataset, open_dataset
 from training.loader import load_batches
-from training.loop import Trainer
 from training.state import new_state, resume, save_state
+from training.trainer import Trainer
 
 CPU = torch.device("cpu")
 
