@@ -155,6 +155,8 @@ class GeneratorConfig:
     superres: SuperresConfig = field(default_factory=SuperresConfig)
     clamp: float | None = None
     """Limit of activations outside super-resolution."""
+    hull_density: float = 0.0
+    """Start training with this density where the mesh is (`next3d.hull`); 0 starts with fog, as the paper does."""
 
     def __post_init__(self) -> None:
         for name in ("image_resolution", "texture_resolution", "plane_resolution"):
@@ -289,8 +291,9 @@ def demo_64() -> ModelConfig:
         ),
         render=RenderConfig(resolution=32, coarse_samples=8, fine_samples=8, decoder_hidden=32, feature_channels=16),
         superres=SuperresConfig(input_resolution=32, channels=(32, 16), clamp=None),
+        hull_density=3.5,
     )
-    discriminator = DiscriminatorConfig(image_resolution=64, channel_base=1024, channel_max=64, mapping_layers=2, clamp=None)
+    discriminator = DiscriminatorConfig(image_resolution=64, channel_base=2048, channel_max=64, mapping_layers=2, clamp=None)
     return ModelConfig(generator=generator, discriminator=discriminator)
 
 

@@ -30,9 +30,21 @@ class Decoder(nn.Module):
         super().__init__()
         self.net = nn.Sequential(FullyConnected(in_features, hidden), nn.Softplus(), FullyConnected(hidden, 1 + out_features))
 
+    @property
+    def hidden(self) -> FullyConnected:
+        """Plane features to hidden units."""
+        return self._layer(0)
+
+    @property
+    def output(self) -> FullyConnected:
+        """Hidden units to density (row 0) and colour features."""
+        return self._layer(2)
+
+    def _layer(self, index: int) -> FullyConnected:
+        layer = self.net[index]
+        assert isinstance(layer, FullyConnected)
+        return layer
+
     def forward(self, features: Tensor) -> Samples:
-        hidden, output = self.net[0], self.net[2]
-        assert isinstance(hidden, FullyConnected)
-        assert isinstance(output, FullyConnected)
-        weights = (*hidden.scaled(features.dtype), *output.scaled(features.dtype))
+        weights = (*self.hidden.scaled(features.dtype), *self.output.scaled(features.dtype))
         return Samples(*decoder_mlp(features, *weights, margin=COLOR_MARGIN))  # one op: this runs at every sample of every ray

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from next3d.config import GeneratorConfig
 from next3d.decoder import Decoder
 from next3d.head.topology import Topology
+from next3d.hull import start_from_hull
 from next3d.planes.blend import blend_planes
 from next3d.planes.mouth import build_mouth
 from next3d.planes.rasterize import rasterize_planes
@@ -57,6 +58,8 @@ class Generator(nn.Module):
         self.superres = Superresolution(
             config.superres, in_channels=render.feature_channels, image_resolution=config.image_resolution, style_size=config.style_size
         )
+        if config.hull_density:
+            start_from_hull(self.texture, self.static, self.decoder, config.hull_density)
 
     def mapping(self, z: Tensor, c: Tensor, *, truncation: float = 1.0, cutoff: int | None = None, update_average: bool = False) -> Styles:
         """Latents to styles.

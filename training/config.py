@@ -177,10 +177,11 @@ def default_config(name: str, data: str) -> TrainConfig:
     config = TrainConfig(preset=name, model=model, data=DataConfig(path=data))
     if model.generator.image_resolution > 128:
         return config
-    # Short runs of small networks: fade within the first few thousand images, look often, and share passes.
+    # Short runs of small networks: many small steps, weak R1, fades within the first few thousand images, shared passes; the
+    # mismatch term makes the discriminator look at the mesh long before it would learn to by itself.
     return replace(
         config,
-        run=replace(config.run, batch=16, kimg=10, tick=1, snap=5),
-        loss=replace(config.loss, share_fakes=True, density_points=256),
+        run=replace(config.run, batch=8, kimg=10, tick=1, snap=5),
+        loss=replace(config.loss, gamma=0.2, mismatch_weight=0.5, share_fakes=True, density_points=256),
         schedule=replace(config.schedule, blur_fade_kimg=2, swap_fade_kimg=4, ema_kimg=1),
     )

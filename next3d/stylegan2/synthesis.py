@@ -98,6 +98,11 @@ class SynthesisNetwork(nn.Module):
             )
             setattr(self, f"b{res}", block)
 
+    @property
+    def last_torgb(self) -> ToRGB:
+        """The layer that makes the finest part of the output."""
+        return getattr(self, f"b{self.resolutions[-1]}").torgb
+
     def forward(self, rows: Tensor, noise: Noise = "const") -> Tensor:
         x, image = self.b4(rows[:, :2], noise)
         for res in self.resolutions[1:]:
