@@ -5,12 +5,14 @@ Durations are in kimg, thousands of real images shown. Every field's source is n
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
 from dnnlib.errors import ConfigError
 from next3d.config import ModelConfig, preset
 
+_Config = TypeVar("_Config")
 METRICS = ("swd",)
 """What can be computed with every snapshot: sliced Wasserstein distance."""
 
@@ -185,3 +187,18 @@ def default_config(name: str, data: str) -> TrainConfig:
         loss=replace(config.loss, gamma=0.2, mismatch_weight=0.5, share_fakes=True, density_points=256),
         schedule=replace(config.schedule, blur_fade_kimg=2, swap_fade_kimg=4, ema_kimg=1),
     )
+
+
+def with_changes(config: _Config, changes: Mapping[str, Any]) -> _Config:
+    """A configuration with other values in some fields, written as paths: `{"loss.gamma": 3}`.
+
+    Every section is built once with all of its changes, so that checks see the final values.
+
+    Raises:
+        ConfigError: the values do not go together.
+    """
+    here = {path: value for path, value in changes.items() if "." not in path}
+    for section in {path.partition(".")[0] for path in changes if "." in path}:
+        below = {path.partition(".")[2]: value for path, value in changes.items() if path.startswith(f"{section}.")}
+        here[section] = with_changes(getattr(config, section), below)
+    return replace(config, **here)  # type: ignore[type-var]

@@ -12,25 +12,37 @@ import click
 from dnnlib.errors import ConfigError
 from dnnlib.params import EXISTING_FILE, OUTPUT_DIR
 from next3d.commands.network import choose_device
-from next3d.config import PRESETS, ModelConfig
-from training.config import METRICS, TrainConfig, default_config
+from next3d.config import PRESETS
+from training.config import METRICS, TrainConfig, default_config, with_changes
 
-_Section = TypeVar("_Section")
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 POSITIVE = click.FloatRange(min=0, min_open=True)
 NOT_NEGATIVE = click.FloatRange(min=0)
 PROBABILITY = click.FloatRange(0, 1)
 AT_LEAST_1 = click.IntRange(min=1)
+NONE = "none"
+CHANGES = "next3d.train.changes"
+"""Where click's context keeps what the flags change."""
 
 
-class Snap(click.ParamType):
+class Ticks(click.ParamType):
     """A number of ticks, or `none`."""
 
     name = "ticks"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Text to a number; 0 stands for none."""
-        return 0 if str(value).lower() == "none" else AT_LEAST_1.convert(value, param, ctx)
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
+        """Text to a number; `none` stays."""
+        return NONE if str(value).lower() == NONE else AT_LEAST_1.convert(value, param, ctx)
+
+
+class Names(click.ParamType):
+    """Names separated by commas, or `none`."""
+
+    name = "names"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+        """`a,b` to (a, b), `none` to ()."""
+        return () if str(value).lower() == NONE else tuple(name.strip() for name in str(value).split(",") if name.strip())
 
 
 def option(name: str, **settings: Any) -> Callable[[_Command], _Command]:
@@ -39,9 +51,14 @@ def option(name: str, **settings: Any) -> Callable[[_Command], _Command]:
     return click.option(*sorted(spellings), name[2:].replace("-", "_"), **settings)
 
 
-def switch(name: str, text: str) -> Callable[[_Command], _Command]:
-    """An option that takes true or false."""
-    return option(name, type=bool, metavar="BOOL", help=text)
+def setting(name: str, field: str, **settings: Any) -> Callable[[_Command], _Command]:
+    """An option that changes one field of `TrainConfig`, written as `loss.gamma`; without it the preset decides."""
+
+    def remember(context: click.Context, parameter: click.Parameter, value: Any) -> None:
+        if value is not None:
+            context.meta.setdefault(CHANGES, {})[field] = None if value == NONE else value
+
+    return option(name, callback=remember, expose_value=False, **settings)
 
 
 @click.command()
@@ -49,67 +66,44 @@ def switch(name: str, text: str) -> Callable[[_Command], _Command]:
 @option("--cfg", required=True, metavar="PRESET", help=f"Networks and defaults: {', '.join(PRESETS)}.")
 @option("--data", type=click.Path(), required=True, help="Data set: a folder or a zip, ours or as published.")
 @option("--gpus", type=AT_LEAST_1, default=1, show_default=True, help="Number of GPUs; without a GPU, 1 is the CPU.")
-@option("--batch", type=AT_LEAST_1, help="Samples per step, over all GPUs.  [preset]")
-@option("--batch-gpu", type=AT_LEAST_1, help="Samples at once; gradients add up over the rest.  [the whole batch]")
-@option("--gamma", type=NOT_NEGATIVE, help="Weight of R1.  [1]")
-@option("--kimg", type=POSITIVE, help="Length of the run, thousands of images.  [preset]")
-@option("--tick", type=POSITIVE, help="A line of progress every so many kimg.  [preset]")
-@option("--snap", type=Snap(), help="A snapshot every so many ticks, or none.  [preset]")
-@option("--seed", type=click.IntRange(min=0), help="Key of every random number.  [0]")
+@setting("--batch", "run.batch", type=AT_LEAST_1, help="Samples per step, over all GPUs.  [preset]")
+@setting("--batch-gpu", "run.batch_gpu", type=AT_LEAST_1, help="Samples at once; gradients add up over the rest.  [the whole batch]")
+@setting("--gamma", "loss.gamma", type=NOT_NEGATIVE, help="Weight of R1.  [1]")
+@setting("--kimg", "run.kimg", type=POSITIVE, help="Length of the run, thousands of images.  [preset]")
+@setting("--tick", "run.tick", type=POSITIVE, help="A line of progress every so many kimg.  [preset]")
+@setting("--snap", "run.snap", type=Ticks(), help="A snapshot every so many ticks, or none but the last.  [preset]")
+@setting("--seed", "run.seed", type=click.IntRange(min=0), help="Key of every random number.  [0]")
 @option("--resume", type=EXISTING_FILE, help="Continue a .state file, or start from a network (.safetensors).")
 @option("--desc", default="", help="Text for the end of the run folder's name.")
-@option("--metrics", help=f"Metrics with every snapshot, separated by commas ({', '.join(METRICS)}), or none.  [none]")
-@option("--glr", type=POSITIVE, help="Generator's learning rate.  [0.0025]")
-@option("--dlr", type=POSITIVE, help="Discriminator's learning rate.  [0.002]")
-@option("--mbstd-group", type=AT_LEAST_1, help="Samples per group of the minibatch standard deviation.  [preset]")
-@switch("--gen-pose-cond", "Condition the generator on the camera.  [true]")
-@option("--gpc-reg-prob", type=PROBABILITY, help="Probability of conditioning it on another sample's camera, after the fade.  [0.5]")
-@option("--gpc-reg-fade-kimg", type=NOT_NEGATIVE, help="That probability falls from 1 over this time.  [preset]")
-@option("--blur-fade-kimg", type=NOT_NEGATIVE, help="Images are blurred at the start; the blur fades over this time.  [preset]")
-@option("--density-reg", type=NOT_NEGATIVE, help="Weight of the density regularisation.  [0.25]")
-@option("--density-reg-every", type=AT_LEAST_1, help="Steps from one density regularisation to the next.  [4]")
-@option("--density-reg-p-dist", type=NOT_NEGATIVE, help="Distance over which density shall not change, world units.  [0.004]")
-@option("--style-mixing-prob", type=PROBABILITY, help="Probability of styles from two latents.  [0]")
-@switch("--mesh-image", "Show the discriminator a rendering of the mesh.  [true]")
-@option("--mismatch-weight", type=NOT_NEGATIVE, help="Weight of real images with another sample's mesh as fakes.  [preset]")
-@switch("--share-fakes", "Train both networks on one pass over the fakes: faster.  [preset]")
-@option("--uv-mask", type=EXISTING_FILE, help="For mesh-only data: grey image in UV layout, white on face and eyes.")
-@option("--holdout", type=click.IntRange(min=0), help="Leave the last images out of training, for measuring.  [0]")
-@option("--workers", type=click.IntRange(min=0), help="Loader processes; 0 keeps decoded images in memory.  [3 on a GPU, else 0]")
+@setting("--metrics", "run.metrics", type=Names(), help=f"Metrics with every snapshot: {', '.join(METRICS)}, or none.  [none]")
+@setting("--glr", "generator_optimizer.lr", type=POSITIVE, help="Generator's learning rate.  [0.0025]")
+@setting("--dlr", "discriminator_optimizer.lr", type=POSITIVE, help="Discriminator's learning rate.  [0.002]")
+@setting("--mbstd-group", "model.discriminator.group_size", type=AT_LEAST_1, help="Group of the minibatch standard deviation.  [preset]")
+@setting("--gen-pose-cond", "model.generator.mapping.pose_conditioning", type=bool, help="Condition the generator on the camera.  [true]")
+@setting("--gpc-reg-prob", "schedule.swap_probability", type=PROBABILITY, help="… on another camera: probability after the fade.  [0.5]")
+@setting("--gpc-reg-fade-kimg", "schedule.swap_fade_kimg", type=NOT_NEGATIVE, help="It falls from 1 over this time.  [preset]")
+@setting("--blur-fade-kimg", "schedule.blur_fade_kimg", type=NOT_NEGATIVE, help="Images start blurred; this long it fades.  [preset]")
+@setting("--density-reg", "loss.density_weight", type=NOT_NEGATIVE, help="Weight of the density regularisation.  [0.25]")
+@setting("--density-reg-every", "loss.density_interval", type=AT_LEAST_1, help="Steps from one density regularisation to the next.  [4]")
+@setting("--density-reg-p-dist", "loss.density_distance", type=NOT_NEGATIVE, help="Distance between its points, world units.  [0.004]")
+@setting("--style-mixing-prob", "loss.style_mixing", type=PROBABILITY, help="Probability of styles from two latents.  [0]")
+@setting("--mesh-image", "model.discriminator.mesh_image", type=bool, help="Show the discriminator a rendering of the mesh.  [true]")
+@setting("--mismatch-weight", "loss.mismatch_weight", type=NOT_NEGATIVE, help="Weight of reals with others' meshes as fakes.  [preset]")
+@setting("--share-fakes", "loss.share_fakes", type=bool, help="Train both networks on one pass over the fakes: faster.  [preset]")
+@setting("--uv-mask", "data.uv_mask", type=click.Path(exists=True, dir_okay=False), help="For mesh-only data: white on face and eyes.")
+@setting("--holdout", "data.holdout", type=click.IntRange(min=0), help="Leave the last images out of training, for measuring.  [0]")
+@setting("--workers", "data.workers", type=click.IntRange(min=0), help="Loader processes; 0 keeps images in memory.  [3 on a GPU, else 0]")
 @option("--threads", type=AT_LEAST_1, help="CPU threads.  [physical cores]")
 @click.option("-n", "--dry-run", "--dry_run", "dry_run", is_flag=True, help="Print the configuration and what it costs; write nothing.")
+@click.pass_context
 def train(
+    context: click.Context,
     outdir: Path,
     cfg: str,
     data: str,
     gpus: int,
-    batch: int | None,
-    batch_gpu: int | None,
-    gamma: float | None,
-    kimg: float | None,
-    tick: float | None,
-    snap: int | None,
-    seed: int | None,
     resume: Path | None,
     desc: str,
-    metrics: str | None,
-    glr: float | None,
-    dlr: float | None,
-    mbstd_group: int | None,
-    gen_pose_cond: bool | None,
-    gpc_reg_prob: float | None,
-    gpc_reg_fade_kimg: float | None,
-    blur_fade_kimg: float | None,
-    density_reg: float | None,
-    density_reg_every: int | None,
-    density_reg_p_dist: float | None,
-    style_mixing_prob: float | None,
-    mesh_image: bool | None,
-    mismatch_weight: float | None,
-    share_fakes: bool | None,
-    uv_mask: Path | None,
-    holdout: int | None,
-    workers: int | None,
     threads: int | None,
     dry_run: bool,
 ) -> None:
@@ -123,39 +117,9 @@ def train(
     """
     if gpus > 1:
         raise ConfigError(f"--gpus={gpus}: training on several GPUs is not supported yet; give --gpus 1.")
-    base = default_config(cfg, data)
-    model = _model(base.model, mbstd_group, gen_pose_cond, mesh_image)
-    loss = _changed(
-        base.loss,
-        gamma=gamma,
-        density_weight=density_reg,
-        density_interval=density_reg_every,
-        density_distance=density_reg_p_dist,
-        style_mixing=style_mixing_prob,
-        mismatch_weight=mismatch_weight,
-        share_fakes=share_fakes,
-    )
-    schedule = _changed(base.schedule, swap_probability=gpc_reg_prob, swap_fade_kimg=gpc_reg_fade_kimg, blur_fade_kimg=blur_fade_kimg)
-    run = _changed(base.run, seed=seed, kimg=kimg, batch=batch, batch_gpu=batch_gpu, tick=tick, metrics=_names(metrics))
-    run = run if snap is None else replace(run, snap=snap or None)
     device = choose_device("auto", threads)
-    source = _changed(
-        base.data,
-        holdout=holdout,
-        uv_mask=None if uv_mask is None else str(uv_mask),
-        workers=3 if workers is None and device.type == "cuda" else workers,
-    )
-    config = replace(
-        base,
-        model=model,
-        loss=loss,
-        schedule=schedule,
-        run=run,
-        data=source,
-        generator_optimizer=_changed(base.generator_optimizer, lr=glr),
-        discriminator_optimizer=_changed(base.discriminator_optimizer, lr=dlr),
-    )
-    _launch(config, outdir, desc, resume, dry_run=dry_run, device=str(device))
+    changes = {"data.workers": 3 if device.type == "cuda" else 0, **context.meta.get(CHANGES, {})}
+    _launch(with_changes(default_config(cfg, data), changes), outdir, desc, resume, dry_run=dry_run, device=str(device))
 
 
 def _launch(config: TrainConfig, outdir: Path, description: str, resume: Path | None, *, dry_run: bool, device: str) -> None:
@@ -178,25 +142,3 @@ def _launch(config: TrainConfig, outdir: Path, description: str, resume: Path | 
     run_training(
         config, dataset, outdir, name=run_name(config, description), device=torch.device(device), resume_from=resume, say=click.echo
     )
-
-
-def _model(model: ModelConfig, mbstd_group: int | None, gen_pose_cond: bool | None, mesh_image: bool | None) -> ModelConfig:
-    """The preset's networks with the changes that flags ask for."""
-    mapping = _changed(model.generator.mapping, pose_conditioning=gen_pose_cond)
-    return replace(
-        model,
-        generator=replace(model.generator, mapping=mapping),
-        discriminator=_changed(model.discriminator, group_size=mbstd_group, mesh_image=mesh_image),
-    )
-
-
-def _changed(section: _Section, **given: Any) -> _Section:
-    """A section of the configuration with the values that were given; None was not."""
-    return replace(section, **{name: value for name, value in given.items() if value is not None})  # type: ignore[type-var]
-
-
-def _names(text: str | None) -> tuple[str, ...] | None:
-    """`a,b` to (a, b); `none` to ()."""
-    if text is None:
-        return None
-    return () if text.lower() == "none" else tuple(name.strip() for name in text.split(",") if name.strip())
