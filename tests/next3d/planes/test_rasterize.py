@@ -94,6 +94,23 @@ def test_insides_are_culled(toy, index):
     assert (full == half).float().mean() > 0.999
 
 
+@pytest.mark.parametrize("index", range(4), ids=["front", "top", "left", "right"])
+def test_the_nearer_surface_hides_the_farther(toy, index):
+    """A small second ellipsoid shows where it stands before the head, and not where it stands behind it."""
+    one, marked = toy.topology, torch.full_like(toy.topology.uvs, 0.9)
+    both = replace(
+        one,
+        faces=torch.cat([one.faces, one.faces + len(toy.vertices)]),
+        uv_faces=torch.cat([one.uv_faces, one.uv_faces + len(one.uvs)]),
+        uvs=torch.cat([one.uvs, marked]),
+    )
+    for side in (1, -1):
+        vertices = torch.cat([toy.vertices, 0.2 * toy.vertices + side * 0.25 * TOWARDS[index]])
+        rasters = draw(toy, HeadMesh(vertices[None], toy.mesh().landmarks), topology=both)
+        shown = ((rasters.uv[0, index] - 0.9).abs() < 1e-6).all(dim=-1).any()
+        assert shown == (side == 1)
+
+
 def test_mirrored_head_gives_mirrored_rasters(toy):
     """Front and top are flipped; left and right change places without being flipped, because they share the side plane's axes."""
     mesh = toy.mesh(2, seed=5)
