@@ -26,7 +26,7 @@ def tiny_config(*, batch: int = 4, batch_gpu: int | None = None, seed: int = 0, 
     return replace(
         config,
         run=replace(config.run, batch=batch, batch_gpu=batch_gpu, seed=seed),
-        loss=replace(config.loss, density_points=32, **loss),
+        loss=replace(config.loss, **{"density_points": 32, "mismatch_weight": 0.0, "gamma": 1.0, **loss}),
     )
 
 
