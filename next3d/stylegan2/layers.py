@@ -101,8 +101,9 @@ class SynthesisLayer(nn.Module):
         self.bias = nn.Parameter(torch.zeros(out_channels))
 
     def forward(self, x: Tensor, style: Tensor, noise: Noise) -> Tensor:
-        x = modulated_conv2d(x, self.weight, self.affine(style), noise=self._noise(len(x), noise), up=self.up)
-        return bias_act(x, self.bias, act="lrelu", clamp=self.clamp)
+        drawn = self._noise(len(x), noise)
+        styles = self.affine(style)
+        return modulated_conv2d(x, self.weight, styles, noise=drawn, up=self.up, bias=self.bias, act="lrelu", clamp=self.clamp)
 
     def _noise(self, batch: int, noise: Noise) -> Tensor | None:
         if noise == "none" or not self.use_noise:
@@ -128,5 +129,5 @@ class ToRGB(nn.Module):
         self.weight_gain = 1 / np.sqrt(in_channels)
 
     def forward(self, x: Tensor, style: Tensor) -> Tensor:
-        x = modulated_conv2d(x, self.weight, self.affine(style) * self.weight_gain, demodulate=False)
-        return bias_act(x, self.bias, clamp=self.clamp)
+        styles = self.affine(style) * self.weight_gain
+        return modulated_conv2d(x, self.weight, styles, demodulate=False, bias=self.bias, clamp=self.clamp)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
+from torch_utils.ops.bias_act import Activation, bias_act
 from torch_utils.ops.upfirdn2d import BINOMIAL, upfirdn2d
 
 DEMODULATION_EPS = 1e-8
@@ -48,8 +49,11 @@ def modulated_conv2d(
     noise: Tensor | None = None,
     up: int = 1,
     demodulate: bool = True,
+    bias: Tensor | None = None,
+    act: Activation = "linear",
+    clamp: float | None = None,
 ) -> Tensor:
-    """Convolve each sample with its own modulated (and demodulated) weights.
+    """Convolve each sample with its own modulated (and demodulated) weights; then noise, bias and activation as in `bias_act`.
 
     Scales the activations before and after one shared convolution, which is the same sum as scaling the weights per sample
     (StyleGAN2, Sec. 2.2, Eq. 1 and 3) but keeps the batch in one dense convolution.
@@ -58,16 +62,19 @@ def modulated_conv2d(
         x: [N, C, H, W].
         weight: [O, C, k, k].
         styles: [N, C], scale of every input channel.
-        noise: broadcastable to the output, added after demodulation.
+        noise: [N or 1, 1, H * up, W * up] or [H * up, W * up], added after demodulation.
         up: 1 or 2, see `conv2d_resample`.
         demodulate: scale every output channel to unit expected variance.
+        bias: [O] or None.
+        act: activation, with its default gain.
+        clamp: limit of the absolute value; None does not limit.
 
     Returns:
         [N, O, H * up, W * up].
     """
     x = conv2d_resample(x * styles.to(x.dtype)[:, :, None, None], weight.to(x.dtype), up=up)
+    scale = None
     if demodulate:
         power = weight.square().sum(dim=(2, 3))  # [O, C]
         scale = (styles.square() @ power.t() + DEMODULATION_EPS).rsqrt()  # [N, O]
-        x = x * scale.to(x.dtype)[:, :, None, None]
-    return x if noise is None else x + noise.to(x.dtype)
+    return bias_act(x, bias, scale=scale, noise=noise, act=act, clamp=clamp)
