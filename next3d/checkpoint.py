@@ -101,6 +101,7 @@ def save_tensors(path: Path | str, tensors: Mapping[str, Tensor], metadata: Mapp
     contiguous = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
     with atomic_write(path) as temporary:
         save_file(contiguous, temporary, metadata=dict(metadata))
+        temporary.chmod(0o644)  # safetensors makes files that only their owner can read; networks are made to be shared
         _sort_metadata(temporary)
 
 
