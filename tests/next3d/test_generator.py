@@ -243,6 +243,21 @@ def test_density_is_what_the_renderer_sees(tiny_generator, toy):
     torch.testing.assert_close(sums.weights.sum(), 1 - torch.exp(-thickness.sum()), rtol=1e-4, atol=1e-5)
 
 
+def test_features_are_scaled_to_images_row_by_row(tiny_generator, toy):
+    """Rendered colours in [0, 1] become [-1, 1]; the first ray is the top left pixel, the second its right neighbour."""
+    network, c = tiny_generator, labels(1)
+    styles = network.mapping(latents(1), c)
+    planes = network.animate(network.identity(styles), toy.mesh())
+    size, camera = TINY.render.resolution, Camera.from_label(c)
+    output = network.render(planes, camera, styles)
+    sums = render_rays(planes, camera_rays(camera, size), network.decoder, TINY.render, RaySampling())
+    for ray in (0, 1, size + 3, size * size - 2):
+        row, column = divmod(ray, size)
+        torch.testing.assert_close(output.image_raw[0, :, row, column], 2 * sums.features[0, ray, :3] - 1)
+        torch.testing.assert_close(output.depth[0, 0, row, column], sums.depth[0, ray, 0])
+        torch.testing.assert_close(output.weights[0, 0, row, column], sums.weights[0, ray].sum())
+
+
 def test_probes(tiny_generator, toy):
     seen: dict[str, Tensor] = {}
     network, c = tiny_generator, labels(1)

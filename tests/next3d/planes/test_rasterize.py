@@ -166,6 +166,14 @@ def test_soft_edge_of_the_mask_is_kept(toy):
     assert coverage[~is_hit(rasters)[:, FRONT_VIEW, None]].max() == 0
 
 
+def test_background_is_not_covered_even_where_the_whole_uv_square_is(toy):
+    """Background pixels carry uv (0, 0), which a mask may well contain."""
+    everywhere = replace(toy.topology, uv_mask=torch.ones(1, 8, 8))
+    rasters = draw(toy, toy.mesh(), topology=everywhere)
+    torch.testing.assert_close(rasters.visible[:, :, 0], is_hit(rasters).float())
+    assert rasters.coverage[..., 0, :].max() == 0
+
+
 def test_batch_is_independent(toy):
     mesh = toy.mesh(3, seed=1)
     together = draw(toy, mesh)

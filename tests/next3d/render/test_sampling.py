@@ -90,6 +90,15 @@ def test_importance_draws_stay_between_the_samples(rng):
     assert (drawn <= depths[..., -1:]).all()
 
 
+def test_the_largest_draw_stays_inside(rng):
+    """Where rounding leaves the last cumulative weight below a draw just short of one."""
+    depths = torch.linspace(2, 3, 40).expand(1, 2000, 40)
+    weights = torch.rand(1, 2000, 39, generator=rng)
+    almost_one = torch.full((1, 2000, 1), 1 - 2**-24)
+    drawn = importance_depths(depths, weights, count=1, sampling=RaySampling(importance=almost_one))
+    torch.testing.assert_close(drawn, torch.full_like(drawn, 3.0), rtol=0, atol=1e-3)
+
+
 def test_a_surface_attracts_the_samples_and_is_bracketed():
     depths = torch.linspace(2, 3, 11)[None, None]
     weights = torch.zeros(1, 1, 10)
