@@ -291,7 +291,7 @@ def demo_64() -> ModelConfig:
         ),
         render=RenderConfig(resolution=32, coarse_samples=8, fine_samples=8, decoder_hidden=32, feature_channels=16),
         superres=SuperresConfig(input_resolution=32, channels=(32, 16), clamp=None),
-        hull_density=3.5,
+        hull_density=2.0,
     )
     discriminator = DiscriminatorConfig(image_resolution=64, channel_base=2048, channel_max=64, mapping_layers=2, clamp=None)
     return ModelConfig(generator=generator, discriminator=discriminator)

@@ -48,7 +48,7 @@ class DemoConfig:
     """Portraits to train on; the held-out ones come on top."""
     held_out: int = HELD_OUT
     """Portraits for measuring."""
-    kimg: float = 16.0
+    kimg: float = 15.0
     """Length of the training."""
     frames: int = 96
     """Length of each video."""
