@@ -193,7 +193,7 @@ def _ninja_file(op: str, compiler: _Compiler) -> str:
     root = Path(torch.__file__).parent
     compile_flags = [
         *("-std=c++20", "-fPIC", f"-D_GLIBCXX_USE_CXX11_ABI={int(torch.compiled_with_cxx11_abi())}"),
-        *("-isystem", str(root / "include"), *compiler.flags),
+        *(f"-I{SOURCES}", "-isystem", str(root / "include"), *compiler.flags),
     ]
     link_flags = ["-shared", *compiler.flags, f"-L{root / 'lib'}", "-lc10", "-ltorch_cpu"]
     return "\n".join(

@@ -116,7 +116,7 @@ def _register() -> None:
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         sums = y.new_empty(y.shape[:2])
         to_scale = y.new_empty(y.shape[:2] if scale is not None else (0, 0))
-        return y.new_empty(y.shape), sums, to_scale, y.new_empty((y.shape[0], y.shape[2]) if noise else (0, 0))
+        return _empty_like(y), sums, to_scale, y.new_empty((y.shape[0], y.shape[2]) if noise else (0, 0))
 
     def setup_mask(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         _, y, *ctx.curve = inputs
@@ -128,12 +128,20 @@ def _register() -> None:
     def no_backward(ctx: Any, *gradients: Tensor) -> None:
         raise NotImplementedError("bias_act_backward is not differentiable; bias_act does without it when a graph is asked for")
 
-    torch.library.register_fake("next3d::bias_act", lambda x, *rest: x.new_empty(x.shape))
-    torch.library.register_fake("next3d::bias_act_mask", lambda gradient, y, *curve: y.new_empty(y.shape))
+    torch.library.register_fake("next3d::bias_act", lambda x, *rest: _empty_like(x))
+    torch.library.register_fake("next3d::bias_act_mask", lambda gradient, y, *curve: _empty_like(y))
     torch.library.register_fake("next3d::bias_act_backward", fake_backward)
     torch.library.register_autograd("next3d::bias_act", _backward, setup_context=_setup)
     torch.library.register_autograd("next3d::bias_act_mask", mask_backward, setup_context=setup_mask)
     torch.library.register_autograd("next3d::bias_act_backward", no_backward)
+
+
+def _empty_like(x: Tensor) -> Tensor:
+    """As the C++ ops give it: [N, C, P] dense in this order, or channels last where x is."""
+    batch, channels, pixels = x.shape
+    if channels > 1 and pixels > 1 and x.stride() == (channels * pixels, 1, channels):
+        return x.new_empty(batch, pixels, channels).transpose(1, 2)
+    return x.new_empty(x.shape)
 
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:

@@ -34,16 +34,21 @@ def tensors(rng: torch.Generator, parts: tuple[str, ...], shape: tuple[int, ...]
     return {"noise" if "noise" in name else name: tensor for name, tensor in made.items()}
 
 
-@pytest.mark.parametrize("clamp", [None, 0.8])
-@pytest.mark.parametrize("act", ["linear", "lrelu"])
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize(("act", "clamp"), [("linear", None), ("lrelu", None), ("lrelu", 0.8)])
 @pytest.mark.parametrize("parts", PARTS.values(), ids=PARTS.keys())
-def test_cpp_equals_reference(parts, act, clamp, rng):
-    inputs = tensors(rng, parts, (2, 3, 5, 7))
-    flow = torch.randn(2, 3, 5, 7, generator=rng)
+@pytest.mark.parametrize("channels", [3, 16])
+def test_cpp_equals_reference(channels, parts, act, clamp, channels_last, rng):
+    """In both memory orders, also where the gradient comes in the other one."""
+    inputs = tensors(rng, parts, (2, channels, 5, 7))
+    flow = torch.randn(2, channels, 5, 7, generator=rng)
+    if channels_last:
+        inputs["x"] = inputs["x"].detach().contiguous(memory_format=torch.channels_last).requires_grad_()
     results = {}
     for backend in BACKENDS:
         y = bias_act(**inputs, act=act, gain=1.3, clamp=clamp, backend=backend)
         results[backend] = (y, *torch.autograd.grad(y, list(inputs.values()), flow))
+        assert y.is_contiguous(memory_format=torch.channels_last) == channels_last
     for actual, expected in zip(results["cpu"], results["ref"], strict=True):
         torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-5)
 
@@ -59,9 +64,12 @@ def test_shapes_without_scale_and_noise(shape, rng):
         torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("channels_last", [False, True])
 @pytest.mark.parametrize("parts", PARTS.values(), ids=PARTS.keys())
-def test_all_derivatives_match_finite_differences(parts, rng):
+def test_all_derivatives_match_finite_differences(parts, channels_last, rng):
     inputs = tensors(rng, parts, (2, 2, 2, 3), torch.float64)
+    if channels_last:
+        inputs["x"] = inputs["x"].detach().contiguous(memory_format=torch.channels_last).requires_grad_()
 
     def function(*values: Tensor) -> Tensor:
         return bias_act(**dict(zip(inputs, values, strict=True)), act="lrelu", clamp=1.5, backend="cpu")
@@ -118,6 +126,8 @@ def test_operators_are_registered_as_torch_expects(rng):
     x, bias, scale = torch.randn(2, 3, 4, generator=rng), torch.randn(3, generator=rng), torch.randn(2, 3, generator=rng)
     inputs = tuple(t.requires_grad_() for t in (x, bias, scale, torch.randn(1, 4, generator=rng)))
     torch.library.opcheck(torch.ops.next3d.bias_act, (*inputs, 0.2, 1.4, 0.9))
+    last = x.detach().transpose(1, 2).contiguous().transpose(1, 2).requires_grad_()
+    torch.library.opcheck(torch.ops.next3d.bias_act, (last, *inputs[1:], 0.2, 1.4, 0.9))
     torch.library.opcheck(torch.ops.next3d.bias_act, (inputs[0], None, None, None, 1.0, 1.0, float("inf")))
     torch.library.opcheck(torch.ops.next3d.bias_act_mask, (x, x.detach().clone(), 0.2, 1.4, 0.9))
 

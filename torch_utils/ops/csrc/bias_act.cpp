@@ -1,9 +1,12 @@
 // Scale, noise, bias, leaky ReLU, gain and clamp in one pass on the CPU, and its gradients. The reference is in ../bias_act.py.
 //
-// Tensors are [N, C, P]; gain and slope are positive, so that the sign of the output tells on which side of the kink the input was.
+// Tensors are [N, C, P], in memory so or, with channels last, as [N, P, C]; outputs are in the order of the input. A row is what lies
+// together: all pixels of a channel, or all channels of a pixel. Gain and slope are positive, so that the sign of the output tells on which
+// side of the kink the input was.
 
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/ones.h>
 #include <ATen/ops/zeros.h>
 #include <ATen/Dispatch.h>
 #include <ATen/Parallel.h>
@@ -13,127 +16,203 @@
 #include <optional>
 #include <tuple>
 
+#include "channels.h"
+
 namespace {
 
 constexpr int64_t kGrain = 16384;  // numbers per piece of parallel work
 
-struct Shape {
-    int64_t batch, channels, pixels;
-
-    explicit Shape(const at::Tensor& x) : batch(x.size(0)), channels(x.size(1)), pixels(x.size(2)) {}
-    int64_t rows() const { return batch * channels; }
-    int64_t grain(int64_t numbers) const { return std::max<int64_t>(1, kGrain / std::max<int64_t>(1, numbers)); }
-};
-
-// What happens to a number: slope below zero, gain, limit.
-struct Curve {
-    double slope, gain, limit;
-
-    Curve(double slope_, double gain_, double limit_) : slope(slope_), gain(gain_), limit(limit_) {
-        TORCH_CHECK(slope > 0 && gain > 0, "bias_act: slope and gain must be positive");
-    }
-};
-
 using Optional = std::optional<at::Tensor>;
 
-Optional contiguous(const Optional& tensor) { return tensor ? Optional(tensor->contiguous()) : tensor; }
+struct Shape {
+    int64_t batch, channels, pixels;
+    bool channels_last;
 
+    explicit Shape(const at::Tensor& x) : batch(x.size(0)), channels(x.size(1)), pixels(x.size(2)) {
+        channels_last = channels > 1 && pixels > 1 && x.stride(1) == 1 && x.stride(2) == channels && x.stride(0) == channels * pixels;
+    }
+
+    int64_t row() const { return channels_last ? channels : pixels; }
+    int64_t rows() const { return channels_last ? pixels : channels; }  // of one sample
+    int64_t size() const { return channels * pixels; }
+    int64_t grain(int64_t numbers) const { return std::max<int64_t>(1, kGrain / std::max<int64_t>(1, numbers)); }
+
+    // The same numbers, dense and in this order.
+    at::Tensor dense(const at::Tensor& x) const { return channels_last ? x.transpose(1, 2).contiguous().transpose(1, 2) : x.contiguous(); }
+
+    at::Tensor empty(const at::TensorOptions& options) const {
+        if (channels_last) return at::empty({batch, pixels, channels}, options).transpose(1, 2);
+        return at::empty({batch, channels, pixels}, options);
+    }
+};
+
+// What happens to a number: slope below zero, gain, limit; and the factor between input and output at an output.
 template <typename scalar_t>
-const scalar_t* data(const Optional& tensor) {
-    return tensor ? tensor->const_data_ptr<scalar_t>() : nullptr;
-}
+struct Curve {
+    scalar_t slope, gain, limit;
 
-// One row of P numbers. `noise` may be null.
-template <bool kNoise, typename scalar_t>
-void apply_row(const scalar_t* x, scalar_t scale, scalar_t bias, const scalar_t* noise, const Curve& curve, int64_t count, scalar_t* out) {
-    const scalar_t gain = static_cast<scalar_t>(curve.gain), low = static_cast<scalar_t>(curve.slope), limit = static_cast<scalar_t>(curve.limit);
+    Curve(double slope_, double gain_, double limit_)
+        : slope(static_cast<scalar_t>(slope_)), gain(static_cast<scalar_t>(gain_)), limit(static_cast<scalar_t>(limit_)) {
+        TORCH_CHECK(slope_ > 0 && gain_ > 0, "bias_act: slope and gain must be positive");
+    }
+
+    scalar_t operator()(scalar_t x) const {
+        scalar_t y = (x > 0 ? x : x * slope) * gain;
+        y = y > limit ? limit : y;
+        return y < -limit ? -limit : y;
+    }
+
+    scalar_t factor(scalar_t y) const { return y >= limit || y <= -limit ? scalar_t(0) : (y > 0 ? gain : gain * slope); }
+};
+
+// One row. Scale and bias change along it if channels do (kLast), else the noise does; without kNoise there is none.
+template <bool kLast, bool kNoise, typename scalar_t, typename Count>
+void apply_row(const scalar_t* x, const scalar_t* scale, const scalar_t* bias, const scalar_t* noise, const Curve<scalar_t> curve, Count count,
+               scalar_t* __restrict out) {
 #pragma omp simd
     for (int64_t i = 0; i < count; i++) {
-        scalar_t y = x[i] * scale;
-        if constexpr (kNoise) y += noise[i];
-        y += bias;
-        y = (y > 0 ? y : y * low) * gain;
-        y = y > limit ? limit : y;
-        out[i] = y < -limit ? -limit : y;
+        scalar_t y = x[i] * scale[kLast ? i : 0];
+        if constexpr (kNoise) y += noise[kLast ? 0 : i];
+        out[i] = curve(y + bias[kLast ? i : 0]);
     }
 }
 
-// The factor between input and output at an output y.
 template <typename scalar_t>
-struct Slope {
-    const scalar_t above, below, limit;
-
-    explicit Slope(const Curve& curve)
-        : above(static_cast<scalar_t>(curve.gain)), below(static_cast<scalar_t>(curve.gain * curve.slope)),
-          limit(static_cast<scalar_t>(curve.limit)) {}
-    scalar_t operator()(scalar_t y) const { return y >= limit || y <= -limit ? scalar_t(0) : (y > 0 ? above : below); }
-};
-
-template <typename scalar_t>
-void mask(const scalar_t* gradient, const scalar_t* y, const Slope<scalar_t>& slope, int64_t count, scalar_t* out) {
+void mask(const scalar_t* gradient, const scalar_t* y, const Curve<scalar_t> curve, int64_t count, scalar_t* __restrict out) {
 #pragma omp simd
-    for (int64_t i = 0; i < count; i++) out[i] = gradient[i] * slope(y[i]);
+    for (int64_t i = 0; i < count; i++) out[i] = gradient[i] * curve.factor(y[i]);
 }
 
-template <typename scalar_t>
-struct RowSums {
-    scalar_t bias = 0, scale = 0;
-};
-
-// Gradients of one row: writes that of x, adds that of the noise, returns those of bias and scale. x and noise may be null.
+// Gradients of one row: writes that of x, adds those of bias, scale and noise. x is null without scale, noise without noise.
 template <bool kScale, bool kNoise, typename scalar_t>
-RowSums<scalar_t> row_gradient(const scalar_t* gradient, const scalar_t* y, const scalar_t* x, scalar_t scale, const Slope<scalar_t>& slope,
-                               int64_t count, scalar_t* to_x, scalar_t* to_noise) {
+void channel_gradient(const scalar_t* gradient, const scalar_t* y, const scalar_t* x, scalar_t scale, const Curve<scalar_t> curve,
+                      int64_t count, scalar_t* __restrict to_x, scalar_t* to_bias, scalar_t* to_scale, scalar_t* __restrict to_noise) {
     scalar_t sum = 0, product = 0;
 #pragma omp simd reduction(+ : sum, product)
     for (int64_t i = 0; i < count; i++) {
-        const scalar_t flow = gradient[i] * slope(y[i]);
+        const scalar_t flow = gradient[i] * curve.factor(y[i]);
         sum += flow;
         if constexpr (kScale) product += flow * x[i];
         if constexpr (kNoise) to_noise[i] += flow;
         to_x[i] = flow * scale;
     }
-    return {sum, product};
+    *to_bias += sum;
+    if constexpr (kScale) *to_scale += product;
+}
+
+template <bool kScale, bool kNoise, typename scalar_t, typename Count>
+void pixel_gradient(const scalar_t* gradient, const scalar_t* y, const scalar_t* x, const scalar_t* scale, const Curve<scalar_t> curve,
+                    Count count, scalar_t* __restrict to_x, scalar_t* __restrict to_bias, scalar_t* __restrict to_scale, scalar_t* to_noise) {
+    scalar_t sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (int64_t i = 0; i < count; i++) {
+        const scalar_t flow = gradient[i] * curve.factor(y[i]);
+        to_bias[i] += flow;
+        if constexpr (kScale) to_scale[i] += flow * x[i];
+        if constexpr (kNoise) sum += flow;
+        to_x[i] = kScale ? flow * scale[i] : flow;
+    }
+    if constexpr (kNoise) *to_noise += sum;
+}
+
+// Calls function(with a, with b) with two truth values as constants.
+template <typename Function>
+void with_flags(bool a, bool b, const Function& function) {
+    if (a && b) return function(std::true_type(), std::true_type());
+    if (a) return function(std::true_type(), std::false_type());
+    if (b) return function(std::false_type(), std::true_type());
+    function(std::false_type(), std::false_type());
+}
+
+template <typename scalar_t>
+void forward(const Shape& shape, const at::Tensor& x, const at::Tensor& bias, const at::Tensor& scale, const Optional& noise,
+             const Curve<scalar_t> curve, const at::Tensor& out) {
+    const scalar_t *from = x.const_data_ptr<scalar_t>(), *biases = bias.const_data_ptr<scalar_t>(), *scales = scale.const_data_ptr<scalar_t>();
+    const scalar_t* noises = noise ? noise->const_data_ptr<scalar_t>() : nullptr;
+    const int64_t noise_step = noise && noise->size(0) > 1 ? shape.pixels : 0, scale_step = scale.size(0) > 1 ? shape.channels : 0;
+    scalar_t* to = out.mutable_data_ptr<scalar_t>();
+    with_flags(shape.channels_last, noise.has_value(), [&](auto last, auto noisy) {
+        at::parallel_for(0, shape.batch * shape.rows(), shape.grain(shape.row()), [&](int64_t begin, int64_t end) {
+            const auto rows = [&](auto count) {
+                for (int64_t row = begin; row < end; row++) {
+                    const int64_t sample = row / shape.rows(), within = row % shape.rows(), channel = last() ? 0 : within;
+                    const scalar_t* own_noise = noisy() ? noises + sample * noise_step + (last() ? within : 0) : nullptr;
+                    const scalar_t *own_scale = scales + sample * scale_step + channel, *own_bias = biases + channel;
+                    apply_row<last(), noisy()>(from + row * shape.row(), own_scale, own_bias, own_noise, curve, count, to + row * shape.row());
+                }
+            };
+            if constexpr (last()) {
+                next3d::with_count(shape.row(), rows);
+            } else {
+                rows(shape.row());
+            }
+        });
+    });
 }
 
 at::Tensor bias_act(const at::Tensor& x, const Optional& bias, const Optional& scale, const Optional& noise, double slope, double gain,
                     double limit) {
     const Shape shape(x);
-    const Curve curve(slope, gain, limit);
-    const at::Tensor source = x.contiguous();
-    const Optional b = contiguous(bias), s = contiguous(scale), n = contiguous(noise);
-    at::Tensor out = at::empty(source.sizes(), source.options());
+    const at::Tensor source = shape.dense(x), b = bias ? bias->contiguous() : at::zeros({shape.channels}, x.options());
+    const at::Tensor s = scale ? scale->contiguous() : at::ones({1, shape.channels}, x.options());
+    at::Tensor out = shape.empty(x.options());
     AT_DISPATCH_FLOATING_TYPES(x.scalar_type(), "bias_act", [&] {
-        const scalar_t *from = source.const_data_ptr<scalar_t>(), *biases = data<scalar_t>(b), *scales = data<scalar_t>(s);
-        const scalar_t* noises = data<scalar_t>(n);
-        const int64_t noise_step = n && n->size(0) > 1 ? shape.pixels : 0;
-        scalar_t* to = out.mutable_data_ptr<scalar_t>();
-        at::parallel_for(0, shape.rows(), shape.grain(shape.pixels), [&](int64_t begin, int64_t end) {
-            for (int64_t row = begin; row < end; row++) {
-                const scalar_t factor = scales ? scales[row] : scalar_t(1), shift = biases ? biases[row % shape.channels] : scalar_t(0);
-                const scalar_t* x_row = from + row * shape.pixels;
-                scalar_t* out_row = to + row * shape.pixels;
-                if (noises) {
-                    apply_row<true>(x_row, factor, shift, noises + row / shape.channels * noise_step, curve, shape.pixels, out_row);
-                } else {
-                    apply_row<false>(x_row, factor, shift, noises, curve, shape.pixels, out_row);
-                }
-            }
-        });
+        forward<scalar_t>(shape, source, b, s, noise ? Optional(noise->contiguous()) : noise, {slope, gain, limit}, out);
     });
     return out;
 }
 
 at::Tensor bias_act_mask(const at::Tensor& gradient, const at::Tensor& y, double slope, double gain, double limit) {
-    const at::Tensor flow = gradient.contiguous(), seen = y.contiguous();
-    at::Tensor out = at::empty(seen.sizes(), seen.options());
+    const Shape shape(y);
+    const at::Tensor flow = shape.dense(gradient), seen = shape.dense(y);
+    at::Tensor out = shape.empty(y.options());
     AT_DISPATCH_FLOATING_TYPES(y.scalar_type(), "bias_act_mask", [&] {
-        const Slope<scalar_t> factor(Curve(slope, gain, limit));
+        const Curve<scalar_t> curve(slope, gain, limit);
         const scalar_t *from = flow.const_data_ptr<scalar_t>(), *at = seen.const_data_ptr<scalar_t>();
         scalar_t* to = out.mutable_data_ptr<scalar_t>();
-        at::parallel_for(0, y.numel(), kGrain, [&](int64_t begin, int64_t end) { mask(from + begin, at + begin, factor, end - begin, to + begin); });
+        at::parallel_for(0, y.numel(), kGrain, [&](int64_t begin, int64_t end) { mask(from + begin, at + begin, curve, end - begin, to + begin); });
     });
     return out;
+}
+
+// Where the gradients of a backward pass are found and left; scale and noise may be undefined.
+struct Flows {
+    const at::Tensor gradient, y, x, scale;
+    at::Tensor to_x, to_bias, to_scale, to_noise;
+};
+
+template <typename scalar_t>
+void backward(const Shape& shape, Flows& flows, const Curve<scalar_t>& curve) {
+    const bool scaled = flows.scale.defined();
+    const scalar_t *gradient = flows.gradient.const_data_ptr<scalar_t>(), *y = flows.y.const_data_ptr<scalar_t>();
+    const scalar_t *x = scaled ? flows.x.const_data_ptr<scalar_t>() : nullptr, *scale = scaled ? flows.scale.const_data_ptr<scalar_t>() : nullptr;
+    scalar_t *to_x = flows.to_x.mutable_data_ptr<scalar_t>(), *to_bias = flows.to_bias.mutable_data_ptr<scalar_t>();
+    scalar_t *to_scale = flows.to_scale.mutable_data_ptr<scalar_t>(), *to_noise = flows.to_noise.mutable_data_ptr<scalar_t>();
+    const auto sample = [&](int64_t n, auto with_scale, auto with_noise) {
+        const int64_t channels = n * shape.channels, pixels = n * shape.pixels;
+        for (int64_t row = 0; row < shape.rows() && !shape.channels_last; row++) {
+            const int64_t at = n * shape.size() + row * shape.pixels, c = channels + row;
+            channel_gradient<with_scale(), with_noise()>(gradient + at, y + at, with_scale() ? x + at : nullptr, with_scale() ? scale[c] : 1, curve,
+                                                         shape.pixels, to_x + at, to_bias + c, with_scale() ? to_scale + c : nullptr,
+                                                         with_noise() ? to_noise + pixels : nullptr);
+        }
+        if (!shape.channels_last) return;
+        next3d::with_count(shape.channels, [&](auto count) {
+            for (int64_t row = 0; row < shape.rows(); row++) {
+                const int64_t at = n * shape.size() + row * shape.channels;
+                pixel_gradient<with_scale(), with_noise()>(gradient + at, y + at, with_scale() ? x + at : nullptr,
+                                                           with_scale() ? scale + channels : nullptr, curve, count, to_x + at, to_bias + channels,
+                                                           with_scale() ? to_scale + channels : nullptr,
+                                                           with_noise() ? to_noise + pixels + row : nullptr);
+            }
+        });
+    };
+    // Samples are the pieces of parallel work, because the rows of a sample add to the same sums.
+    at::parallel_for(0, shape.batch, shape.grain(shape.size()), [&](int64_t begin, int64_t end) {
+        for (int64_t n = begin; n < end; n++) {
+            with_flags(scaled, flows.to_noise.numel() > 0, [&](auto with_scale, auto with_noise) { sample(n, with_scale, with_noise); });
+        }
+    });
 }
 
 // Gradients of x, bias per sample [N, C], scale [N, C] and noise [N, P]; the last two are empty where there is none.
@@ -141,37 +220,17 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> bias_act_backward(con
                                                                              const Optional& scale, bool noise, double slope, double gain,
                                                                              double limit) {
     const Shape shape(y);
-    const at::Tensor flow = gradient.contiguous(), seen = y.contiguous();
-    const Optional source = contiguous(x), s = contiguous(scale);
-    at::Tensor to_x = at::empty(seen.sizes(), seen.options()), to_bias = at::empty({shape.batch, shape.channels}, seen.options());
-    at::Tensor to_scale = at::empty({s ? shape.batch : 0, s ? shape.channels : 0}, seen.options());
-    at::Tensor to_noise = at::zeros({noise ? shape.batch : 0, noise ? shape.pixels : 0}, seen.options());
-    AT_DISPATCH_FLOATING_TYPES(y.scalar_type(), "bias_act_backward", [&] {
-        const Slope<scalar_t> factor(Curve(slope, gain, limit));
-        const scalar_t *from = flow.const_data_ptr<scalar_t>(), *at = seen.const_data_ptr<scalar_t>();
-        const scalar_t *inputs = data<scalar_t>(source), *scales = data<scalar_t>(s);
-        scalar_t *xs = to_x.mutable_data_ptr<scalar_t>(), *biases = to_bias.mutable_data_ptr<scalar_t>();
-        scalar_t *scale_flow = to_scale.mutable_data_ptr<scalar_t>(), *noise_flow = to_noise.mutable_data_ptr<scalar_t>();
-        const auto one_row = [&](auto with_scale, auto with_noise, int64_t row) {
-            const int64_t first = row * shape.pixels;
-            const scalar_t* x_row = scales ? inputs + first : nullptr;
-            scalar_t* noise_row = noise ? noise_flow + row / shape.channels * shape.pixels : nullptr;
-            const scalar_t own_scale = scales ? scales[row] : scalar_t(1);
-            const auto sums = row_gradient<with_scale(), with_noise()>(from + first, at + first, x_row, own_scale, factor, shape.pixels, xs + first, noise_row);
-            biases[row] = sums.bias;
-            if (scales) scale_flow[row] = sums.scale;
-        };
-        // Samples are the pieces of parallel work, because all channels of a sample add to the same noise.
-        at::parallel_for(0, shape.batch, shape.grain(shape.channels * shape.pixels), [&](int64_t begin, int64_t end) {
-            for (int64_t row = begin * shape.channels; row < end * shape.channels; row++) {
-                if (scales && noise) one_row(std::true_type(), std::true_type(), row);
-                if (scales && !noise) one_row(std::true_type(), std::false_type(), row);
-                if (!scales && noise) one_row(std::false_type(), std::true_type(), row);
-                if (!scales && !noise) one_row(std::false_type(), std::false_type(), row);
-            }
-        });
-    });
-    return {to_x, to_bias, to_scale, to_noise};
+    const at::TensorOptions options = y.options();
+    Flows flows{shape.dense(gradient),
+                shape.dense(y),
+                scale ? shape.dense(*x) : at::Tensor(),
+                scale ? scale->contiguous() : at::Tensor(),
+                shape.empty(options),
+                at::zeros({shape.batch, shape.channels}, options),
+                at::zeros({scale ? shape.batch : 0, scale ? shape.channels : 0}, options),
+                at::zeros({noise ? shape.batch : 0, noise ? shape.pixels : 0}, options)};
+    AT_DISPATCH_FLOATING_TYPES(y.scalar_type(), "bias_act_backward", [&] { backward<scalar_t>(shape, flows, {slope, gain, limit}); });
+    return {flows.to_x, flows.to_bias, flows.to_scale, flows.to_noise};
 }
 
 }  // namespace
