@@ -30,7 +30,8 @@ What to look at, in {out}:
                face to face, and for mouths that are open where the real ones are.
   jaw.mp4      only the jaw of the mesh moves. The mouth should open and show a dark inside; hair and background should
                stay where they are.
-  gaze.mp4     only the eyeballs of the mesh turn. The irises should follow; at this size an iris is two pixels wide.
+  gaze.mp4     only the eyeballs of the mesh turn. An iris is two pixels wide here, and after so short a training the eyes
+               mostly stay dark slits that do not follow; the figures say so, too. Train longer to see them turn.
   orbit.mp4    only the camera moves. The head should look like one solid thing seen from several sides.
   figures.txt  the same in numbers, beside those of the untrained network and the bars that we set ourselves.
 
