@@ -87,7 +87,9 @@ def _register() -> None:
     """Tell torch.compile and autograd about the C++ op. Its gradient is the same op, so derivatives of any order exist."""
 
     def fake(x: Tensor, taps: list[float], up: int, down: int, pad: int, height: int, width: int) -> Tensor:
-        return x.new_empty(*x.shape[:2], height, width)
+        last = x.shape[1] > 1 and not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
+        order = torch.channels_last if last else torch.contiguous_format
+        return torch.empty((*x.shape[:2], height, width), dtype=x.dtype, device=x.device, memory_format=order)
 
     def setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         x, ctx.taps, ctx.up, ctx.down, ctx.pad, *_ = inputs

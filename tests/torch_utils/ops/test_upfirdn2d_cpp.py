@@ -13,23 +13,27 @@ BACKENDS = ["ref", "cpu"]
 LONG = tuple(float(i + 1) for i in range(11))  # more taps than are summed at once, and not symmetric
 
 
+@pytest.mark.parametrize("channels_last", [False, True])
 @pytest.mark.parametrize("padding", [(0, 0), (2, 1), (1, 4), (-1, 3), (5, -2)], ids=str)
 @pytest.mark.parametrize("taps", [(1.0,), (1.0, 3.0), BINOMIAL, LONG], ids=len)
 @pytest.mark.parametrize(("up", "down"), [(1, 1), (2, 1), (1, 2), (2, 2), (3, 1), (1, 3), (2, 3)])
-def test_cpp_equals_reference(up, down, taps, padding, rng):
-    """Odd sizes, every combination; the output's and the gradient's too."""
-    x = torch.randn(2, 3, 13, 18, generator=rng, requires_grad=True)
+def test_cpp_equals_reference(up, down, taps, padding, channels_last, rng):
+    """Odd sizes, both memory orders, every combination; values and gradients."""
+    x = torch.randn(2, 3, 13, 18, generator=rng)
+    x = x.contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format).requires_grad_()
     results = {}
     for backend in BACKENDS:
         y = upfirdn2d(x, taps, up=up, down=down, padding=padding, gain=2.5, backend=backend)
         results[backend] = (y, *torch.autograd.grad(y.square().sum(), x))
+    assert results["cpu"][0].is_contiguous(memory_format=torch.channels_last) == channels_last
     for actual, expected in zip(results["cpu"], results["ref"], strict=True):
         torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("order", [torch.contiguous_format, torch.channels_last], ids=str)
 @pytest.mark.parametrize(("up", "down"), [(1, 1), (2, 1), (1, 2), (3, 2)])
-def test_all_derivatives_match_finite_differences(up, down, rng):
-    x = torch.randn(1, 2, 4, 5, generator=rng, dtype=torch.float64, requires_grad=True)
+def test_all_derivatives_match_finite_differences(up, down, order, rng):
+    x = torch.randn(1, 2, 4, 5, generator=rng, dtype=torch.float64).contiguous(memory_format=order).requires_grad_()
 
     def resample(x: torch.Tensor) -> torch.Tensor:
         return upfirdn2d(x, up=up, down=down, padding=(2, 1), backend="cpu")
@@ -72,6 +76,8 @@ def test_operator_is_registered_as_torch_expects(rng):
     x = torch.randn(2, 3, 5, 6, generator=rng, requires_grad=True)
     upfirdn2d(x, padding=(2, 1), backend="cpu")  # loads it
     torch.library.opcheck(torch.ops.next3d.upfirdn2d, (x, [0.1, 0.4, 0.5], 2, 1, 1, 10, 12))
+    last = x.detach().contiguous(memory_format=torch.channels_last).requires_grad_()
+    torch.library.opcheck(torch.ops.next3d.upfirdn2d, (last, [0.1, 0.4, 0.5], 1, 2, 1, 3, 3))
 
 
 @pytest.mark.parametrize(("up", "down", "padding"), [(1, 1, (2, 1)), (2, 1, (2, 1)), (1, 2, (1, 1))])
