@@ -16,6 +16,8 @@ from dnnlib.params import OUTPUT_DIR
 if TYPE_CHECKING:
     import torch
 
+    from training.metrics.figures import Measured
+
 PRESET = "demo-64"
 HELD_OUT = 500
 MOTIONS = ("gaze", "jaw", "orbit")
@@ -49,7 +51,7 @@ class DemoConfig:
     """Portraits to train on; the held-out ones come on top."""
     held_out: int = HELD_OUT
     """Portraits for measuring."""
-    kimg: float = 15.0
+    kimg: float = 14.0
     """Length of the training."""
     frames: int = 96
     """Length of each video."""
@@ -89,11 +91,15 @@ def run_demo(config: DemoConfig, *, quick: bool = False) -> None:
         folder, parameters = train_network(config, data, device)
     network = max(folder.glob("network-*.safetensors"))
     with _step("3. Figures, before and after"):
-        measure(config, network, data, device, quick=quick)
+        figures = measure(config, network, data, device, quick=quick)
     with _step("4. Videos"):
         film_motions(config, network, device)
     train = f"next3d train --outdir runs --cfg {PRESET} --data {data} --kimg 200 --resume {network.with_suffix('.state')}"
     click.echo(GUIDE.format(out=config.out, parameters=parameters / 1e6, kimg=config.kimg, device=device, train=train))
+    barred = [figure for figure in figures if figure.met is not None]
+    click.echo(
+        "Bars: " + ", ".join(f"{figure.name} {figure.value:.3g} ({figure.bar}{'' if figure.met else ', missed'})" for figure in barred)
+    )
     click.echo(f"Done in {(time.perf_counter() - start) / 60:.1f} minutes.")
 
 
@@ -150,7 +156,7 @@ def train_network(config: DemoConfig, data: Path, device: torch.device) -> tuple
     return folder, sum(parameter.numel() for parameter in network.parameters())
 
 
-def measure(config: DemoConfig, network: Path, data: Path, device: torch.device, *, quick: bool) -> None:
+def measure(config: DemoConfig, network: Path, data: Path, device: torch.device, *, quick: bool) -> list[Measured]:
     """Print the figures of the trained and the untrained network, and keep them in `figures.txt`."""
     from dnnlib.files import atomic_write
     from next3d.checkpoint import load_generator
@@ -168,6 +174,7 @@ def measure(config: DemoConfig, network: Path, data: Path, device: torch.device,
     click.echo("\n" + table)
     with atomic_write(config.out / "figures.txt") as temporary:
         temporary.write_text(table + "\n", encoding="utf-8")
+    return figures
 
 
 def film_motions(config: DemoConfig, network: Path, device: torch.device) -> None:
