@@ -10,17 +10,16 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from dnnlib.errors import DatasetError
 from next3d.head.model import OBJECT_TO_WORLD, HeadModel, HeadParams
 from next3d.head.obj import read_vertices
+from next3d.head.posed import read_landmarks
 from next3d.head.topology import Topology
 from next3d.types import HeadMesh
 from training.batch import HeadRow
 from training.storage import Storage
 
-LANDMARKS = 68
 HEADS_NAME = "heads.npz"
 
 
@@ -84,7 +83,8 @@ class MeshHeads(HeadSource):
         """Read both files and bring them to world units."""
         mesh = self._meshes[row]
         vertices = read_vertices(self._storage.read(mesh), self._storage.display(mesh), self._vertex_count)
-        landmarks = self._points(self._landmarks[row])
+        name = self._landmarks[row]
+        landmarks = read_landmarks(self._storage.read(name), self._storage.display(name))
         return HeadMesh(vertices[None] * OBJECT_TO_WORLD, landmarks[None] * OBJECT_TO_WORLD)
 
     def mesh(self, head: HeadRow) -> HeadMesh:
@@ -92,20 +92,6 @@ class MeshHeads(HeadSource):
         if not isinstance(head, HeadMesh):
             raise TypeError(f"expected a mesh, got {type(head).__name__}")
         return head
-
-    def _points(self, name: str) -> Tensor:
-        """[68, 3], object units."""
-        shown = self._storage.display(name)
-        try:
-            numbers = np.array(self._storage.read(name).split(), dtype=np.float32)
-        except ValueError as error:
-            raise DatasetError(f"{shown}: is not a text file of numbers ({error}); expected {LANDMARKS} lines of x y z.") from error
-        if numbers.size != LANDMARKS * 3 or not np.isfinite(numbers).all():
-            raise DatasetError(
-                f"{shown}: holds {numbers.size} numbers, expected {LANDMARKS} lines of x y z, all finite; detect the landmarks again or "
-                "remove the file to leave the image out."
-            )
-        return torch.from_numpy(numbers.reshape(LANDMARKS, 3))
 
 
 def read_head_table(storage: Storage, images: Sequence[str], model: HeadModel) -> HeadParams:
