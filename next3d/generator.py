@@ -8,11 +8,11 @@ Planes, camera --render--> image                                          once p
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from dataclasses import replace
 
 from torch import Tensor, nn
 
-from next3d.config import GeneratorConfig
+from next3d.config import GeneratorConfig, TriplaneConfig
 from next3d.decoder import Decoder
 from next3d.head.topology import Topology
 from next3d.hull import start_from_hull
@@ -21,7 +21,7 @@ from next3d.planes.mouth import build_mouth
 from next3d.planes.rasterize import rasterize_planes
 from next3d.planes.sample import texture_planes
 from next3d.render.rays import camera_rays
-from next3d.render.renderer import decode_points, render_rays
+from next3d.render.renderer import RayScheme, decode_points, render_rays
 from next3d.stylegan2.layers import Noise
 from next3d.stylegan2.mapping import MappingNetwork
 from next3d.stylegan2.synthesis import SynthesisNetwork, style_rows
@@ -29,37 +29,33 @@ from next3d.superres import Superresolution
 from next3d.types import Camera, GeneratorOutput, HeadMesh, Identity, Planes, Probe, Rasters, RaySampling, Styles
 
 
-class Generator(nn.Module):
-    """Animatable 3D heads. Every stage is a method; `forward` runs them all.
+class TriplaneGenerator(nn.Module):
+    """Static 3D heads (EG3D): a tri-plane per face, volume rendering, super-resolution. What every generator here is built on."""
 
-    `noise` is the per-pixel noise of the synthesis networks: each layer's fixed map ("const"), none, or fresh draws from a generator.
-    """
+    config: TriplaneConfig
+    animatable: bool = False
+    """Whether `animate` can pose its heads."""
+    scheme: RayScheme = RayScheme()
 
-    def __init__(self, config: GeneratorConfig, topology: Topology) -> None:
+    def __init__(self, config: TriplaneConfig) -> None:
         super().__init__()
         self.config = config
-        self.topology = topology
-        sizes: dict[str, Any] = {
-            "style_size": config.style_size,
-            "channel_base": config.channel_base,
-            "channel_max": config.channel_max,
-            "clamp": config.clamp,
-        }
         label_size = config.label_size if config.mapping.pose_conditioning else 0
-        self.static_rows, self.texture_rows = style_rows(config.plane_resolution), style_rows(config.texture_resolution)
+        self.static_rows = style_rows(config.plane_resolution)
         self.mapping_network = MappingNetwork(
             config.latent_size, label_size, config.style_size, layers=config.mapping.layers, lr_multiplier=config.mapping.lr_multiplier
         )
-        self.texture = SynthesisNetwork(resolution=config.texture_resolution, image_channels=config.plane_channels, **sizes)
-        self.static = SynthesisNetwork(resolution=config.plane_resolution, image_channels=3 * config.plane_channels, **sizes)
-        self.mouth = build_mouth(config)
+        self.static = synthesis_network(config, resolution=config.plane_resolution, image_channels=3 * config.plane_channels)
         render = config.render
         self.decoder = Decoder(config.plane_channels, hidden=render.decoder_hidden, out_features=render.feature_channels)
         self.superres = Superresolution(
             config.superres, in_channels=render.feature_channels, image_resolution=config.image_resolution, style_size=config.style_size
         )
-        if config.hull_density:
-            start_from_hull(self.texture, self.static, self.decoder, config.hull_density)
+
+    @property
+    def texture_rows(self) -> int:
+        """Style rows that a neural texture reads, after the static ones."""
+        return 0
 
     def mapping(self, z: Tensor, c: Tensor, *, truncation: float = 1.0, cutoff: int | None = None, update_average: bool = False) -> Styles:
         """Latents to styles.
@@ -71,7 +67,7 @@ class Generator(nn.Module):
             cutoff: truncate only this many rows (static rows first); None truncates all.
             update_average: move the running mean that truncation uses (training).
         """
-        w = self.mapping_network(z, c[:, : self.config.label_size])  # [N, W]
+        w = self.mapping_network(z, c[:, : self.config.label_size] * self.config.mapping.label_scale)  # [N, W]
         if update_average:
             self.mapping_network.update_average(w)
         rows = w[:, None].expand(-1, self.static_rows + self.texture_rows, -1)
@@ -79,41 +75,17 @@ class Generator(nn.Module):
         return Styles(static=rows[:, : self.static_rows], texture=rows[:, self.static_rows :])
 
     def identity(self, styles: Styles, *, noise: Noise = "const") -> Identity:
-        """Neural texture and static planes of a face."""
-        texture = self.texture(styles.texture, noise)  # [N, C, T, T]
+        """Static planes of a face."""
         static = self.static(styles.static, noise).unflatten(1, (3, -1))  # [N, 3, C, P, P]
-        return Identity(texture=texture, static=static, styles=styles)
+        return Identity(texture=None, static=static, styles=styles)
 
-    def rasterize(self, mesh: HeadMesh, *, differentiable: bool = False) -> Rasters:
-        """Draw the posed mesh into the plane views; depends on the mesh alone."""
-        config = self.config
-        return rasterize_planes(
-            mesh, self.topology, resolution=config.plane_resolution, box_warp=config.render.box_warp, differentiable=differentiable
-        )
+    def still(self, identity: Identity) -> Planes:
+        """The static planes alone, ready to be rendered: all there is of a head without a mesh."""
+        return Planes(identity.static)
 
-    def animate(
-        self,
-        identity: Identity,
-        mesh: HeadMesh,
-        *,
-        rasters: Rasters | None = None,
-        noise: Noise = "const",
-        probe: Probe | None = None,
-    ) -> Planes:
-        """Put the texture on the posed mesh, complete the mouth, add hair and shoulders.
-
-        Args:
-            rasters: what `rasterize(mesh)` returned, if it is known already.
-            probe: receives "texture_planes", "mouth_crop", "mouth", ... and "planes".
-        """
-        rasters = self.rasterize(mesh) if rasters is None else rasters
-        drawn = texture_planes(identity.texture, rasters)  # [N, 3, C, P, P]
-        dynamic = self.mouth(drawn, mesh.landmarks, identity.styles.static, noise, probe)
-        planes = blend_planes(identity.static, dynamic, rasters)
-        if probe is not None:
-            probe("texture_planes", drawn)
-            probe("planes", planes.features)
-        return planes
+    def still(self, identity: Identity) -> Planes:
+        """The planes of a face that no mesh poses; only for networks that are not `animatable`."""
+        raise TypeError("this network's heads are posed by a mesh; call animate(identity, mesh)")
 
     def render(
         self,
@@ -131,14 +103,14 @@ class Generator(nn.Module):
         Args:
             resolution: r, neural rendering resolution; None takes the configuration's.
             sampling: where random numbers come from; None samples mid-points.
-            probe: receives "features".
+            probe: receives "features" and, from super-resolution, "first_image".
         """
         resolution = resolution or self.config.render.resolution
         rays = camera_rays(camera, resolution)  # [N, r * r, 3]
-        sums = render_rays(planes, rays, self.decoder, self.config.render, sampling or RaySampling())
+        sums = render_rays(planes, rays, self.decoder, self.config.render, sampling or RaySampling(), self.scheme)
         image_of: Callable[[Tensor], Tensor] = lambda rows: rows.transpose(1, 2).unflatten(2, (resolution, resolution))  # noqa: E731
         features = 2 * image_of(sums.features) - 1  # [N, C, r, r] in [-1, 1]
-        image = self.superres(features, styles.static, noise)  # [N, 3, H, H]
+        image = self.superres(features, styles.static, noise, probe)  # [N, 3, H, H]
         if probe is not None:
             probe("features", features)
         return GeneratorOutput(
@@ -147,7 +119,75 @@ class Generator(nn.Module):
 
     def density(self, planes: Planes, points: Tensor) -> Tensor:
         """Raw density [N, M, 1] at world points [N, M, 3]; softplus(density - 1) is density per world unit."""
-        return decode_points(planes, points, self.decoder, self.config.render.box_warp).density[..., None]
+        return decode_points(planes, points, self.decoder, self.config.render.box_warp, self.scheme.plane_axes).density[..., None]
+
+
+class Generator(TriplaneGenerator):
+    """Animatable 3D heads. Every stage is a method; `forward` runs them all.
+
+    `noise` is the per-pixel noise of the synthesis networks: each layer's fixed map ("const"), none, or fresh draws from a generator.
+    """
+
+    animatable = True
+    """Whether a mesh poses the head; networks without one offer `still` in place of `animate`."""
+
+    config: GeneratorConfig
+    animatable = True
+
+    def __init__(self, config: GeneratorConfig, topology: Topology) -> None:
+        super().__init__(config)
+        self.topology = topology
+        self.texture = synthesis_network(config, resolution=config.texture_resolution, image_channels=config.plane_channels)
+        self.mouth = build_mouth(config)
+        if config.hull_density:
+            start_from_hull(self.texture, self.static, self.decoder, config.hull_density)
+
+    @property
+    def texture_rows(self) -> int:
+        """Style rows that the neural texture reads, after the static ones."""
+        return style_rows(self.config.texture_resolution)
+
+    def identity(self, styles: Styles, *, noise: Noise = "const") -> Identity:
+        """Neural texture and static planes of a face."""
+        texture = self.texture(styles.texture, noise)  # [N, C, T, T]
+        return replace(super().identity(styles, noise=noise), texture=texture)
+
+    def rasterize(self, mesh: HeadMesh, *, differentiable: bool = False) -> Rasters:
+        """Draw the posed mesh into the plane views; depends on the mesh alone."""
+        config = self.config
+        return rasterize_planes(
+            mesh, self.topology, resolution=config.plane_resolution, box_warp=config.render.box_warp, differentiable=differentiable
+        )
+
+    def draw(self, texture: Tensor, rasters: Rasters) -> Tensor:
+        """A texture [N, C, T, T] on the rasterised mesh: dynamic planes [N, 3, C, P, P]."""
+        return texture_planes(texture, rasters)
+
+    def animate(
+        self,
+        identity: Identity,
+        mesh: HeadMesh,
+        *,
+        rasters: Rasters | None = None,
+        noise: Noise = "const",
+        probe: Probe | None = None,
+    ) -> Planes:
+        """Put the texture on the posed mesh, complete the mouth, add hair and shoulders.
+
+        Args:
+            rasters: what `rasterize(mesh)` returned, if it is known already.
+            probe: receives "texture_planes", "mouth_crop", "mouth", ... and "planes".
+        """
+        rasters = self.rasterize(mesh) if rasters is None else rasters
+        if identity.texture is None:
+            raise ValueError("animate: this identity has no neural texture; it comes from a generator without a mesh")
+        drawn = self.draw(identity.texture, rasters)  # [N, 3, C, P, P]
+        dynamic = self.mouth(drawn, mesh.landmarks, identity.styles.static, noise, probe)
+        planes = blend_planes(identity.static, dynamic, rasters)
+        if probe is not None:
+            probe("texture_planes", drawn)
+            probe("planes", planes.features)
+        return planes
 
     def forward(
         self,
@@ -170,3 +210,15 @@ class Generator(nn.Module):
         super()._apply(fn, recurse)
         self.topology = self.topology.to(next(self.parameters()).device)
         return self
+
+
+def synthesis_network(config: TriplaneConfig, *, resolution: int, image_channels: int) -> SynthesisNetwork:
+    """A StyleGAN2 network with the widths that a generator's configuration gives."""
+    return SynthesisNetwork(
+        resolution=resolution,
+        image_channels=image_channels,
+        style_size=config.style_size,
+        channel_base=config.channel_base,
+        channel_max=config.channel_max,
+        clamp=config.clamp,
+    )
