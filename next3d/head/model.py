@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from next3d.head.topology import Topology
-from next3d.types import HeadMesh, TensorBundle
+from next3d.types import Camera, HeadMesh, TensorBundle
 
 OBJECT_TO_WORLD = 2.5
 """Head models use metres-like object units; this many world units are one object unit (Next3D supplement, Sec. 2.1)."""
@@ -92,6 +92,8 @@ class LinearHead:
     """[V, 5], skinning weights; rows sum to 1."""
     pose_directions: Tensor | None = None
     """[V, 3, 36]: correctives, linear in the 9 entries of R - I of neck, jaw, left eye, right eye; None for none."""
+    joint_expression_directions: Tensor | None = None
+    """[5, 3, E]: how joints move with expression, for models that regress them from the expressive head; None where they do not."""
 
 
 class LinearHeadModel(HeadModel):
@@ -104,6 +106,7 @@ class LinearHeadModel(HeadModel):
     joint_shape_directions: Tensor
     weights: Tensor
     pose_directions: Tensor | None
+    joint_expression_directions: Tensor | None
 
     def __init__(
         self,
@@ -129,6 +132,7 @@ class LinearHeadModel(HeadModel):
             "joint_shape_directions",
             "weights",
             "pose_directions",
+            "joint_expression_directions",
         ):
             self.register_buffer(name, getattr(numbers, name), persistent=False)
 
@@ -172,6 +176,8 @@ class LinearHeadModel(HeadModel):
             bend = rotations[:, 1:] - torch.eye(3, dtype=rotations.dtype, device=rotations.device)
             rest = rest + _blend(self.pose_directions, bend.flatten(1))
         joints = self.joints + _blend(self.joint_shape_directions, params.shape)  # [N, 5, 3]
+        if self.joint_expression_directions is not None:
+            joints = joints + _blend(self.joint_expression_directions, params.expression)
         posed = skin(rest, joints, rotations, self.weights)
         vertices = posed * (OBJECT_TO_WORLD * params.scale[:, None, None]) + params.translation[:, None]
         return HeadMesh(vertices=vertices, landmarks=self.topology.landmarks(vertices))
@@ -213,6 +219,26 @@ def axis_angle_to_matrix(rotation: Tensor) -> Tensor:
     zero = torch.zeros_like(x)
     cross = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], dim=-1).unflatten(-1, (3, 3))
     return torch.eye(3, dtype=rotation.dtype, device=rotation.device) + sine * cross + cosine * (cross @ cross)
+
+
+def yaw_in_view(pose: Tensor, camera: Camera | None = None) -> Tensor:
+    """How far heads are turned to the side as a camera sees them.
+
+    Args:
+        pose: [N, 5, 3], as in `HeadParams`; global and neck rotation count.
+        camera: N cameras; None for one that looks along -z.
+
+    Returns:
+        [N], radians in [-pi/2, pi/2], positive towards the view's +x: the angle between the head's x axis and the image plane, which
+        nodding and tilting the head to the shoulder leave alone.
+    """
+    turn = axis_angle_to_matrix(pose[:, Joint.GLOBAL]) @ axis_angle_to_matrix(pose[:, Joint.NECK])  # [N, 3, 3]
+    if camera is None:
+        depth = turn[:, 2, 0]
+    else:
+        forward = camera.cam2world[:, :3, 2]  # away from the viewer
+        depth = -(forward * turn[:, :, 0]).sum(dim=1)
+    return torch.asin(-depth.clamp(-1, 1))
 
 
 def skin(rest: Tensor, joints: Tensor, rotations: Tensor, weights: Tensor) -> Tensor:
@@ -269,6 +295,7 @@ def _check_shapes(numbers: LinearHead, shapes: int, expressions: int) -> None:
         "joint_shape_directions": (len(Joint), 3, shapes),
         "weights": (count, len(Joint)),
         "pose_directions": (count, 3, 9 * (len(Joint) - 1)),
+        "joint_expression_directions": (len(Joint), 3, expressions),
     }
     for name, shape in expected.items():
         tensor = getattr(numbers, name)

@@ -32,6 +32,10 @@ class Topology:
     """[68] int64: the triangle on which each landmark lies; None where landmarks come with the data."""
     landmark_barycentrics: Tensor | None = None
     """[68, 3] float32: where in that triangle."""
+    contour_faces: Tensor | None = None
+    """[A, 17] int64: for each of A yaws, a degree apart around 0, the triangles on which detectors see landmarks 0-16; None for none."""
+    contour_barycentrics: Tensor | None = None
+    """[A, 17, 3] float32: where in those triangles."""
     mirror_vertices: Tensor | None = None
     """[V] int64: the vertex that mirrors each vertex at x = 0; None where it is not known."""
     mirror_landmarks: Tensor | None = None
@@ -52,8 +56,33 @@ class Topology:
         return {name: tensor for name, tensor in named.items() if tensor is not None}
 
     def landmarks(self, vertices: Tensor) -> Tensor:
-        """The 68 landmarks [N, 68, 3] of posed vertices [N, V, 3]."""
+        """The 68 landmarks [N, 68, 3] of posed vertices [N, V, 3]: each is one point of the surface, whatever the pose."""
         if self.landmark_faces is None or self.landmark_barycentrics is None:
             raise ValueError("this topology has no landmark embedding; landmarks must come with the data")
         corners = vertices[:, self.faces[self.landmark_faces]]  # [N, 68, 3 corners, 3]
         return (corners * self.landmark_barycentrics[None, :, :, None]).sum(dim=2)
+
+    def outline_landmarks(self, vertices: Tensor, yaw: Tensor) -> Tensor:
+        """The 68 landmarks as detectors draw them: 0-16 lie on the jaw's visible outline, which wanders over the cheek as the head turns.
+
+        For fitting a head to landmarks found in an image; everything else uses `landmarks`.
+
+        Args:
+            vertices: [N, V, 3], posed.
+            yaw: [N], radians by which each head is turned towards +x as the camera sees it (`next3d.head.model.yaw_in_view`). It is
+                rounded to a degree and limited to the yaws that there are, so no gradient reaches it.
+
+        Returns:
+            [N, 68, 3]; gradients flow through the vertices. The device is not waited for.
+
+        Raises:
+            ValueError: the topology has no landmarks, or no contour.
+        """
+        if self.contour_faces is None or self.contour_barycentrics is None:
+            raise ValueError("this topology has no contour landmarks for turned heads; use `landmarks`")
+        reach = len(self.contour_faces) // 2
+        row = torch.rad2deg(yaw.detach()).round().clamp(-reach, reach).long() + reach  # [N]
+        index = self.faces[self.contour_faces[row]]  # [N, 17, 3 corners]
+        sample = torch.arange(len(vertices), device=vertices.device)[:, None, None]
+        outline = (vertices[sample, index] * self.contour_barycentrics[row][..., None]).sum(dim=2)
+        return torch.cat([outline, self.landmarks(vertices)[:, outline.shape[1] :]], dim=1)
