@@ -29,6 +29,8 @@ class MappingConfig:
     """Slower learning of these layers (StyleGAN, Sec. 4)."""
     pose_conditioning: bool = True
     """Condition on the camera label (EG3D, Sec. 4.4)."""
+    label_scale: float = 1.0
+    """Factor of the label before it is embedded; 0 hides it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,10 +127,16 @@ class SuperresConfig:
     """Limit of activations, for half precision."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class GeneratorConfig:
-    """The whole generator."""
+GeneratorKind = Literal["next3d", "released-next3d", "released-eg3d"]
+"""Ours, or networks that behave as the released ones do (`docs/official.md`)."""
 
+
+@dataclass(frozen=True, kw_only=True)
+class TriplaneConfig:
+    """A generator of tri-planes."""
+
+    kind: GeneratorKind = "next3d"
+    """Whose conventions the network was trained with."""
     image_resolution: int = 512
     """Final image."""
     latent_size: int = 512
@@ -137,8 +145,6 @@ class GeneratorConfig:
     """W."""
     label_size: int = LABEL_SIZE
     """Camera label."""
-    texture_resolution: int = 256
-    """T, neural texture."""
     plane_resolution: int = 256
     """P, tri-plane."""
     plane_channels: int = 32
@@ -147,30 +153,42 @@ class GeneratorConfig:
     """Channels of texture and static networks at resolution r are channel_base / r, at most channel_max."""
     channel_max: int = 512
     """Upper limit of channels."""
-    head: str = "procedural"
-    """Head model that poses it; empty when the data set brings its own meshes."""
     mapping: MappingConfig = field(default_factory=MappingConfig)
-    mouth: MouthConfig = field(default_factory=MouthConfig)
     render: RenderConfig = field(default_factory=RenderConfig)
     superres: SuperresConfig = field(default_factory=SuperresConfig)
     clamp: float | None = None
     """Limit of activations outside super-resolution."""
-    hull_density: float = 0.0
-    """Start training with this density where the mesh is (`next3d.hull`); 0 starts with fog, as the paper does."""
 
     def __post_init__(self) -> None:
-        for name in ("image_resolution", "texture_resolution", "plane_resolution"):
+        for name in ("image_resolution", "plane_resolution"):
             _check_power_of_two(f"generator: {name}", getattr(self, name), at_least=8)
-        mouth, planes = self.mouth, self.plane_resolution
-        if mouth.output_resolution > planes:
-            raise ConfigError(f"mouth: output_resolution={mouth.output_resolution}, expected at most plane_resolution={planes}")
-        if mouth.variant == "front" and mouth.blend_bottleneck >= planes:
-            raise ConfigError(f"mouth: blend_bottleneck={mouth.blend_bottleneck}, expected less than plane_resolution={planes}")
         if self.image_resolution not in (2 * self.superres.input_resolution, 4 * self.superres.input_resolution):
             raise ConfigError(
                 f"super-resolution: from {self.superres.input_resolution} to {self.image_resolution}; "
                 "the two blocks can only give a factor of 2 or 4"
             )
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeneratorConfig(TriplaneConfig):
+    """A generator of heads that a mesh moves."""
+
+    texture_resolution: int = 256
+    """T, neural texture."""
+    head: str = "procedural"
+    """Head model that poses it; empty when the data set brings its own meshes."""
+    mouth: MouthConfig = field(default_factory=MouthConfig)
+    hull_density: float = 0.0
+    """Start training with this density where the mesh is (`next3d.hull`); 0 starts with fog, as the paper does."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_power_of_two("generator: texture_resolution", self.texture_resolution, at_least=8)
+        mouth, planes = self.mouth, self.plane_resolution
+        if mouth.output_resolution > planes:
+            raise ConfigError(f"mouth: output_resolution={mouth.output_resolution}, expected at most plane_resolution={planes}")
+        if mouth.variant == "front" and mouth.blend_bottleneck >= planes:
+            raise ConfigError(f"mouth: blend_bottleneck={mouth.blend_bottleneck}, expected less than plane_resolution={planes}")
 
 
 @dataclass(frozen=True, kw_only=True)

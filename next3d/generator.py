@@ -21,7 +21,7 @@ from next3d.planes.mouth import build_mouth
 from next3d.planes.rasterize import rasterize_planes
 from next3d.planes.sample import texture_planes
 from next3d.render.rays import camera_rays
-from next3d.render.renderer import RayScheme, decode_points, render_rays
+from next3d.render.renderer import OWN_SCHEME, RayScheme, decode_points, render_rays
 from next3d.stylegan2.layers import Noise
 from next3d.stylegan2.mapping import MappingNetwork
 from next3d.stylegan2.synthesis import SynthesisNetwork, style_rows
@@ -35,7 +35,7 @@ class TriplaneGenerator(nn.Module):
     config: TriplaneConfig
     animatable: bool = False
     """Whether `animate` can pose its heads."""
-    scheme: RayScheme = RayScheme()
+    scheme: RayScheme = OWN_SCHEME
 
     def __init__(self, config: TriplaneConfig) -> None:
         super().__init__()
@@ -83,10 +83,6 @@ class TriplaneGenerator(nn.Module):
         """The static planes alone, ready to be rendered: all there is of a head without a mesh."""
         return Planes(identity.static)
 
-    def still(self, identity: Identity) -> Planes:
-        """The planes of a face that no mesh poses; only for networks that are not `animatable`."""
-        raise TypeError("this network's heads are posed by a mesh; call animate(identity, mesh)")
-
     def render(
         self,
         planes: Planes,
@@ -127,9 +123,6 @@ class Generator(TriplaneGenerator):
 
     `noise` is the per-pixel noise of the synthesis networks: each layer's fixed map ("const"), none, or fresh draws from a generator.
     """
-
-    animatable = True
-    """Whether a mesh poses the head; networks without one offer `still` in place of `animate`."""
 
     config: GeneratorConfig
     animatable = True

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from next3d.config import SuperresConfig
 from next3d.stylegan2.layers import Noise
 from next3d.stylegan2.synthesis import SynthesisBlock
+from next3d.types import Probe
 
 BLOCK_ROWS = 3
 
@@ -35,12 +36,14 @@ class Superresolution(nn.Module):
         self.block0 = block(in_channels, first, resolution=middle, up=factor // 2)
         self.block1 = block(first, second, resolution=image_resolution)
 
-    def forward(self, features: Tensor, rows: Tensor, noise: Noise) -> Tensor:
-        """features in [-1, 1], their first three channels are the raw image; rows [N, L, W]."""
+    def forward(self, features: Tensor, rows: Tensor, noise: Noise, probe: Probe | None = None) -> Tensor:
+        """features in [-1, 1], their first three channels are the raw image; rows [N, L, W]; `probe` receives "first_image"."""
         rows = rows[:, -1:].expand(-1, BLOCK_ROWS, -1)
         if features.shape[-1] != self.input_resolution:
             size = (self.input_resolution, self.input_resolution)
             features = F.interpolate(features, size=size, mode="bilinear", align_corners=False, antialias=self.antialias)
         x, image = self.block0(features, features[:, :3], rows, noise)
+        if probe is not None:
+            probe("first_image", image)
         _, image = self.block1(x, image, rows, noise)
         return image

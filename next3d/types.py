@@ -92,8 +92,8 @@ class Styles(TensorBundle):
 class Identity(TensorBundle):
     """What depends on the person alone; computed once per face."""
 
-    texture: Tensor
-    """[N, C, T, T], neural texture in UV space; row 0 is v = 1."""
+    texture: Tensor | None
+    """[N, C, T, T], neural texture in UV space; row 0 is v = 1. None where the generator has no mesh to put it on."""
     static: Tensor
     """[N, 3, C, P, P], static tri-plane in the order of PLANE_AXES."""
     styles: Styles

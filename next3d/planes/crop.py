@@ -7,6 +7,7 @@ gradients flow through the features.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -18,6 +19,18 @@ OUTER_LIPS = slice(48, 60)
 LEFT_CORNER, RIGHT_CORNER = 54, 48
 
 
+class MouthWindow(Protocol):
+    """A part of an image, per sample, that can be taken out and put back."""
+
+    def cut(self, image: Tensor, size: int) -> Tensor:
+        """The part of [N, C, P, P] as [N, C, size, size]."""
+        ...
+
+    def put(self, patch: Tensor, image: Tensor) -> Tensor:
+        """A patch [N, C, s, s] in its place in an image [N, C, P, P]."""
+        ...
+
+
 @dataclass(frozen=True)
 class Boxes(TensorBundle):
     """Square windows in pixels of an image; the pixel centres are at .5."""
@@ -26,6 +39,14 @@ class Boxes(TensorBundle):
     """[N, 2]: column and row."""
     side: Tensor
     """[N], pixels."""
+
+    def cut(self, image: Tensor, size: int) -> Tensor:
+        """`crop` of these boxes."""
+        return crop(image, self, size)
+
+    def put(self, patch: Tensor, image: Tensor) -> Tensor:
+        """`paste` into these boxes."""
+        return paste(patch, self, image)
 
 
 def mouth_boxes(landmarks: Tensor, *, plane: int, resolution: int, box_warp: float, margin: float) -> Boxes:
@@ -53,8 +74,8 @@ def crop(image: Tensor, boxes: Boxes, size: int) -> Tensor:
     """Resample the boxes of [N, C, P, P] to [N, C, size, size], bilinearly and antialiased."""
     start = boxes.center - boxes.side[:, None] / 2
     step = (boxes.side / size)[:, None]
-    rows, columns = (_weights(start[:, axis : axis + 1], step, size, image.shape[-1]) for axis in (1, 0))  # [N, size, P]
-    return _apply(rows, image, columns)
+    rows, columns = (axis_weights(start[:, axis : axis + 1], step, size, image.shape[-1]) for axis in (1, 0))  # [N, size, P]
+    return resample(rows, image, columns)
 
 
 def paste(patch: Tensor, boxes: Boxes, image: Tensor) -> Tensor:
@@ -65,27 +86,35 @@ def paste(patch: Tensor, boxes: Boxes, image: Tensor) -> Tensor:
     size, resolution = patch.shape[-1], image.shape[-1]
     scale = size / boxes.side[:, None]
     start = -(boxes.center - boxes.side[:, None] / 2) * scale
-    rows, columns = (_weights(start[:, axis : axis + 1], scale, resolution, size) for axis in (1, 0))  # [N, P, s]
+    rows, columns = (axis_weights(start[:, axis : axis + 1], scale, resolution, size) for axis in (1, 0))  # [N, P, s]
     inside_rows, inside_columns = (_overlap(boxes, axis, resolution) for axis in (1, 0))  # [N, P]
     inside = (inside_rows[:, :, None] * inside_columns[:, None, :])[:, None]  # [N, 1, P, P]
-    return torch.lerp(image, _apply(rows, patch, columns), inside)
+    return torch.lerp(image, resample(rows, patch, columns), inside)
 
 
-def _apply(rows: Tensor, image: Tensor, columns: Tensor) -> Tensor:
+def resample(rows: Tensor, image: Tensor, columns: Tensor) -> Tensor:
+    """Weights [N, h, H] and [N, w, W] on an image [N, C, H, W]: [N, C, h, w]."""
     return torch.einsum("nip,ncpq,njq->ncij", rows, image, columns)
 
 
-def _weights(start: Tensor, step: Tensor, count: int, length: int) -> Tensor:
+def axis_weights(start: Tensor, step: Tensor, count: int, length: int, window: tuple[Tensor, Tensor] | None = None) -> Tensor:
     """Triangle-filter weights [N, count, length] that sample `length` pixels at start + (i + 1/2) * step; rows sum to one.
 
     The triangle widens with the step when the image shrinks (antialiasing); at the edges the last pixels are repeated by
     normalisation.
+
+    Args:
+        start, step: [N, 1], pixels.
+        window: two [N]; only pixels between these bounds count, as if the image ended there.
     """
     index = torch.arange(count, device=start.device) + 0.5
-    where = (start + index * step).clamp(0.5, length - 0.5)[:, :, None]  # [N, count, 1]
+    low, high = (start.new_zeros(1), start.new_full((1,), length)) if window is None else window
+    where = (start + index * step).clamp(low[:, None] + 0.5, high[:, None] - 0.5)[:, :, None]  # [N, count, 1]
     pixel = torch.arange(length, device=start.device) + 0.5
     width = step.clamp_min(1.0)[:, :, None]
     weights = (1 - (where - pixel).abs() / width).clamp_min(0)  # [N, count, length]
+    if window is not None:
+        weights = weights * ((pixel > low[:, None, None]) & (pixel < high[:, None, None]))
     return weights / weights.sum(dim=2, keepdim=True)
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from next3d.config import GeneratorConfig
-from next3d.planes.crop import crop, mouth_boxes, paste
+from next3d.planes.crop import MouthWindow, crop, mouth_boxes, paste
 from next3d.planes.frames import FRONT, PLANE_AXES
 from next3d.stylegan2.layers import Noise
 from next3d.stylegan2.style_unet import StyleUNet
@@ -55,10 +55,10 @@ class FrontMouth(nn.Module):
     def forward(self, dynamic: Tensor, landmarks: Tensor, rows: Tensor, noise: Noise, probe: Probe | None = None) -> Tensor:
         """Dynamic planes [N, 3, C, P, P], landmarks [N, 68, 3], style rows [N, L, W]; returns completed planes."""
         mouth, front = self.config.mouth, dynamic[:, FRONT]
-        boxes = mouth_boxes(landmarks, plane=FRONT, resolution=front.shape[-1], box_warp=self.config.render.box_warp, margin=mouth.margin)
-        opening = crop(front, boxes, mouth.resolution)  # [N, C, m, m]
+        window = self.window(landmarks, front.shape[-1])
+        opening = window.cut(front, mouth.resolution)  # [N, C, m, m]
         completed = self.complete(opening, rows, noise)
-        stitched = paste(completed, boxes, front)
+        stitched = window.put(completed, front)
         blended = self.blend(stitched, rows, noise)
         if mouth.residual:
             blended = blended + stitched
@@ -66,6 +66,11 @@ class FrontMouth(nn.Module):
             for name, value in (("mouth_crop", opening), ("mouth", completed), ("stitched", stitched), ("blended", blended)):
                 probe(name, value)
         return torch.cat([blended[:, None], dynamic[:, 1:]], dim=1)
+
+    def window(self, landmarks: Tensor, resolution: int) -> MouthWindow:
+        """Where the mouth is in a plane of `resolution` pixels."""
+        config = self.config
+        return mouth_boxes(landmarks, plane=FRONT, resolution=resolution, box_warp=config.render.box_warp, margin=config.mouth.margin)
 
 
 class TriplaneMouth(nn.Module):

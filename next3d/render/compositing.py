@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -25,7 +26,7 @@ class RaySums:
     """[N, R, S - 1], per interval from near to far; >= 0, sum <= 1."""
 
 
-def composite(features: Tensor, density: Tensor, depths: Tensor) -> RaySums:
+def composite(features: Tensor, density: Tensor, depths: Tensor, *, depth_limits: Literal["ray", "batch"] = "ray") -> RaySums:
     """Accumulate the samples of each ray, front to back.
 
     Depths may come in any order (coarse samples, then fine ones): only depths and densities are sorted, and the weights are carried
@@ -35,6 +36,8 @@ def composite(features: Tensor, density: Tensor, depths: Tensor) -> RaySums:
         features: [N, R, S, C].
         density: [N, R, S], raw network output; softplus(density - 1) is density per world unit.
         depths: [N, R, S], world units.
+        depth_limits: the mean depth of a ray stays between its own samples, or only between those of the whole batch, as in released
+            networks; empty rays get the far limit.
 
     Raises:
         ValueError: fewer than two samples, or shapes that disagree.
@@ -50,8 +53,8 @@ def composite(features: Tensor, density: Tensor, depths: Tensor) -> RaySums:
     per_sample = 0.5 * (F.pad(weights, (0, 1)) + F.pad(weights, (1, 0)))  # [N, R, S]
     total = weights.sum(dim=-1, keepdim=True)
     mean_depth = (per_sample * ordered).sum(dim=-1, keepdim=True) / total.clamp_min(MIN_TOTAL)
-    mean_depth = torch.where(total > MIN_TOTAL, mean_depth, ordered[..., -1:])
-    depth = mean_depth.clamp(ordered[..., :1], ordered[..., -1:])  # rounding may leave the interval
+    near, far = (ordered[..., :1], ordered[..., -1:]) if depth_limits == "ray" else depths.aminmax()
+    depth = torch.where(total > MIN_TOTAL, mean_depth, far).clamp(near, far)  # rounding may leave the interval
     unordered = torch.zeros_like(per_sample).scatter(-1, order, per_sample)
     summed = weighted_sum(unordered, features)  # [N, R, C]
     return RaySums(summed, depth, weights)

@@ -17,13 +17,17 @@ def stratified_depths(
     shape: tuple[int, int], *, start: float, end: float, count: int, sampling: RaySampling, device: torch.device
 ) -> Tensor:
     """Increasing depths [N, R, count] in [start, end], one per stratum; in the middle if nothing random is asked for."""
+    position = torch.arange(count, device=device) + stratum_jitter(shape, count, sampling, device)
+    return start + (end - start) / count * position
+
+
+def stratum_jitter(shape: tuple[int, int], count: int, sampling: RaySampling, device: torch.device) -> Tensor:
+    """Positions [N, R, count] in [0, 1) of coarse samples within their strata, from where `sampling` says."""
     if sampling.jitter is not None:
-        jitter = sampling.jitter.to(device)
-    elif sampling.generator is not None:
-        jitter = torch.rand(*shape, count, generator=sampling.generator, device=device)
-    else:
-        jitter = torch.full((*shape, count), 0.5, device=device)
-    return start + (end - start) / count * (torch.arange(count, device=device) + jitter)
+        return sampling.jitter.to(device)
+    if sampling.generator is not None:
+        return torch.rand(*shape, count, generator=sampling.generator, device=device)
+    return torch.full((*shape, count), 0.5, device=device)
 
 
 def importance_depths(depths: Tensor, weights: Tensor, *, count: int, sampling: RaySampling) -> Tensor:
@@ -36,17 +40,35 @@ def importance_depths(depths: Tensor, weights: Tensor, *, count: int, sampling: 
         depths: [N, R, S], non-decreasing.
         weights: [N, R, S - 1] of the intervals between them.
     """
-    smooth = F.avg_pool1d(F.max_pool1d(weights, 2, stride=1, padding=1), 2, stride=1) + WEIGHT_FLOOR  # [N, R, S - 1]
-    pdf = smooth / smooth.sum(dim=-1, keepdim=True)
-    cdf = F.pad(pdf.cumsum(dim=-1), (1, 0))  # [N, R, S]
-    draws = _uniform(weights, count, sampling)
+    smooth = smoothed_weights(weights)
+    return invert_cdf(smooth / smooth.sum(dim=-1, keepdim=True), depths, importance_draws(weights, count, sampling))
+
+
+def smoothed_weights(weights: Tensor) -> Tensor:
+    """Weights [N, R, S - 1], max-filtered, averaged over neighbours and lifted by a floor."""
+    return F.avg_pool1d(F.max_pool1d(weights, 2, stride=1, padding=1), 2, stride=1) + WEIGHT_FLOOR
+
+
+def invert_cdf(pdf: Tensor, edges: Tensor, draws: Tensor) -> Tensor:
+    """Where the cumulative sum of a piecewise constant density reaches `draws`.
+
+    Args:
+        pdf: [N, R, K], the share of each interval; sums to one.
+        edges: [N, R, K + 1], between which the intervals lie.
+        draws: [N, R, count] in [0, 1].
+
+    Returns:
+        [N, R, count], between the edges.
+    """
+    cdf = F.pad(pdf.cumsum(dim=-1), (1, 0))  # [N, R, K + 1]
     above = torch.searchsorted(cdf[..., 1:-1].contiguous(), draws, right=True)  # [N, R, count], index of the interval
     low, high = cdf.gather(-1, above), cdf.gather(-1, above + 1)
-    near, far = depths.gather(-1, above), depths.gather(-1, above + 1)
+    near, far = edges.gather(-1, above), edges.gather(-1, above + 1)
     return near + (far - near) * ((draws - low) / (high - low).clamp_min(PDF_EPS)).clamp(0, 1)
 
 
-def _uniform(weights: Tensor, count: int, sampling: RaySampling) -> Tensor:
+def importance_draws(weights: Tensor, count: int, sampling: RaySampling) -> Tensor:
+    """Uniform numbers [N, R, count] for rays with weights [N, R, K], from where `sampling` says."""
     shape = (*weights.shape[:2], count)
     if sampling.importance is not None:
         return sampling.importance.to(weights).expand(shape).contiguous()

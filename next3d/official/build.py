@@ -1,0 +1,167 @@
+"""Released networks from their tensors and constructor arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from dnnlib.errors import CheckpointError
+from next3d.config import GeneratorConfig, TriplaneConfig
+from next3d.discriminator import Discriminator
+from next3d.generator import Generator, TriplaneGenerator
+from next3d.head.obj import MASK_SIZE, mesh_guide_colors
+from next3d.head.topology import Topology
+from next3d.official.generators import ReleasedEG3D, ReleasedNext3D
+from next3d.official.settings import discriminator_config, generator_config, kind_of
+from torch_utils.ops.upfirdn2d import BINOMIAL
+
+FOLDERS = {
+    "backbone.mapping.": "mapping_network.",
+    "backbone.synthesis.": "static.",
+    "texture_backbone.synthesis.": "texture.",
+    "mouth_backbone.synthesis.": "mouth.complete.",
+    "neural_blending.synthesis.": "mouth.blend.",
+    "superresolution.": "superres.",
+    "decoder.": "decoder.",
+}
+"""Parts of a released generator and where they are in ours; inside of them the names are the same."""
+TOPOLOGY_NAMES = ("faces", "raw_uvcoords", "uvfaces")
+DERIVED_NAMES = ("dense_faces", "uvcoords", "face_uvcoords", "dataset_label_std")
+"""Buffers of released networks that follow from others, or that only training used."""
+FILTER_NAME = "resample_filter"
+OWN_ONLY = "mapping.w_avg"
+"""The label embedding of a discriminator is never truncated: ours keeps a mean that nobody reads, released ones do not."""
+
+
+@dataclass(frozen=True)
+class Converted:
+    """A released network as one of ours."""
+
+    module: TriplaneGenerator | Discriminator
+    """In evaluation mode, without gradients."""
+    taken: int
+    """Numbers that were taken over."""
+    left: Mapping[str, int]
+    """Parameters and noise maps that the original owns and never uses: how many numbers, by part of the network."""
+
+
+def build_generator(config: TriplaneConfig, topology: Topology | None) -> TriplaneGenerator:
+    """A fresh generator of the kind that the configuration names.
+
+    Raises:
+        CheckpointError: the kind needs a mesh and there is none.
+    """
+    if not isinstance(config, GeneratorConfig):
+        return ReleasedEG3D(config)
+    if topology is None:
+        raise CheckpointError("the network draws a mesh, but its file holds no topology; the file is damaged")
+    return ReleasedNext3D(config, topology) if config.kind == "released-next3d" else Generator(config, topology)
+
+
+def load_official_state(
+    arrays: Mapping[str, np.ndarray[Any, Any] | Tensor], config: Mapping[str, Any], *, uv_mask: Tensor | None = None
+) -> TriplaneGenerator | Discriminator:
+    """A released generator or discriminator from its state dict.
+
+    Args:
+        arrays: tensors under their official names.
+        config: arguments of the official constructor.
+        uv_mask: [1, 1, M, M] in [0, 1], what the neural texture is responsible for; it is no part of a state dict. None: all of it.
+
+    Raises:
+        CheckpointError: tensors or arguments do not make a network that is known.
+    """
+    tensors = {name: torch.as_tensor(value) for name, value in arrays.items()}
+    return convert_network(tensors, config, uv_mask=uv_mask).module
+
+
+def convert_network(
+    tensors: Mapping[str, Tensor], arguments: Mapping[str, Any], *, uv_mask: Tensor | None = None, resolution: int | None = None
+) -> Converted:
+    """As `load_official_state`, with a report; `resolution` is the neural rendering resolution."""
+    kind = kind_of(tensors)
+    module: TriplaneGenerator | Discriminator
+    if kind is None:
+        module = Discriminator(discriminator_config(tensors, arguments))
+    else:
+        config = generator_config(kind, tensors, arguments, resolution)
+        module = build_generator(config, _topology(tensors, uv_mask) if kind == "released-next3d" else None)
+    renamed = {own_name(name): (name, value) for name, value in tensors.items()}
+    _check_filters(tensors)
+    left = _fill(module, renamed)
+    if kind is not None:
+        _scale_decoder(module, float(arguments["rendering_kwargs"].get("decoder_lr_mul", 1)))
+    taken = sum(value.numel() for value in module.state_dict().values())
+    return Converted(module.eval().requires_grad_(False), taken, left)
+
+
+def own_name(name: str) -> str:
+    """Our name of a released tensor; names without counterpart stay as they are."""
+    for theirs, ours in FOLDERS.items():
+        if name.startswith(theirs):
+            return ours + name.removeprefix(theirs)
+    return name
+
+
+def _fill(module: nn.Module, renamed: Mapping[str, tuple[str, Tensor]]) -> dict[str, int]:
+    """Copy tensors into a module and count what has no place in it."""
+    own = module.state_dict()
+    for name, value in own.items():
+        if name == OWN_ONLY:
+            continue
+        if name not in renamed:
+            raise CheckpointError(f"the tensor of {name!r} is missing; the file is incomplete or of another architecture")
+        official, given = renamed[name]
+        if given.shape != value.shape:
+            raise CheckpointError(f"tensor {official!r} has shape {list(given.shape)}, expected {list(value.shape)} by its arguments")
+        value.copy_(given)
+    left: dict[str, int] = {}
+    for name, (official, given) in renamed.items():
+        if name in own or official in TOPOLOGY_NAMES + DERIVED_NAMES or official.endswith(FILTER_NAME):
+            continue
+        part = ".".join(official.split(".")[:3 if ".synthesis." in official else 2])
+        left[part] = left.get(part, 0) + given.numel()
+    return left
+
+
+def _check_filters(tensors: Mapping[str, Tensor]) -> None:
+    """All resampling must use the binomial filter, the only one that our layers have."""
+    line = torch.tensor(BINOMIAL)
+    expected = torch.outer(line, line) / line.sum() ** 2
+    for name, value in tensors.items():
+        if name.endswith(FILTER_NAME) and not (value.shape == expected.shape and torch.allclose(value.float(), expected, atol=1e-3)):
+            raise CheckpointError(f"{name!r} is not the binomial filter [1, 3, 3, 1]; networks with another one cannot be used here")
+
+
+def _scale_decoder(module: nn.Module, multiplier: float) -> None:
+    """Put the decoder's learning-rate multiplier into its weights, where our layers have none."""
+    if multiplier != 1:
+        for value in module.get_submodule("decoder").parameters():
+            value.data.mul_(multiplier)
+
+
+def _topology(tensors: Mapping[str, Tensor], uv_mask: Tensor | None) -> Topology:
+    """Triangles and UVs of the mesh that a released generator draws."""
+    for name in TOPOLOGY_NAMES:
+        if name not in tensors or tensors[name].ndim != 3 or len(tensors[name]) != 1:
+            raise CheckpointError(f"the tensor {name!r} of the mesh is missing or not a batch of one; the file is damaged")
+    faces, uvs, uv_faces = (tensors[name][0] for name in TOPOLOGY_NAMES)
+    return Topology(
+        faces=faces.long(),
+        uvs=uvs.float(),
+        uv_faces=uv_faces.long(),
+        uv_mask=torch.ones(1, MASK_SIZE, MASK_SIZE) if uv_mask is None else uv_mask.float().reshape(1, *uv_mask.shape[-2:]),
+        guide_colors=mesh_guide_colors(_flat_vertices(faces.long(), uvs.float(), uv_faces.long()), faces.long()),
+    )
+
+
+def _flat_vertices(faces: Tensor, uvs: Tensor, uv_faces: Tensor) -> Tensor:
+    """The mesh spread out in UV space [V, 3]: released files hold no vertices, but guide colours only need places."""
+    flat = torch.zeros(int(faces.max()) + 1, 3)
+    flat[faces.flatten(), :2] = uvs[uv_faces.flatten()]
+    return flat

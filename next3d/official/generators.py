@@ -1,0 +1,72 @@
+"""Generators that behave as the released ones: same weights, same images (`docs/official.md`)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from torch import Tensor
+
+from next3d.config import GeneratorConfig, TriplaneConfig
+from next3d.generator import Generator, TriplaneGenerator
+from next3d.head.topology import Topology
+from next3d.official.mouth import PixelMouth
+from next3d.official.rasters import rasterize_views, texture_planes
+from next3d.official.rays import ReleasedEG3DRays, ReleasedRays
+from next3d.stylegan2.layers import Noise
+from next3d.types import Camera, GeneratorOutput, HeadMesh, Planes, Probe, Rasters, RaySampling, Styles
+
+
+class _SharedRaw(TriplaneGenerator):
+    """Released super-resolution of factor two adds its first output into the raw image where that was not resized before."""
+
+    def render(
+        self,
+        planes: Planes,
+        camera: Camera,
+        styles: Styles,
+        *,
+        resolution: int | None = None,
+        sampling: RaySampling | None = None,
+        noise: Noise = "const",
+        probe: Probe | None = None,
+    ) -> GeneratorOutput:
+        """One view of the planes; see `TriplaneGenerator.render`."""
+        seen: dict[str, Tensor] = {}
+
+        def watch(name: str, value: Tensor) -> None:
+            seen[name] = value
+            if probe is not None:
+                probe(name, value)
+
+        output = super().render(planes, camera, styles, resolution=resolution, sampling=sampling, noise=noise, probe=watch)
+        width = self.superres.input_resolution
+        if output.image_raw.shape[-1] != width or output.image.shape[-1] != 2 * width:
+            return output
+        return replace(output, image_raw=seen["first_image"])
+
+
+class ReleasedEG3D(_SharedRaw):
+    """EG3D as released."""
+
+    config: TriplaneConfig
+    scheme = ReleasedEG3DRays()
+
+
+class ReleasedNext3D(_SharedRaw, Generator):
+    """Next3D as released. Its planes are front, side, top, but are read as front, top, side."""
+
+    scheme = ReleasedRays()
+
+    def __init__(self, config: GeneratorConfig, topology: Topology) -> None:
+        super().__init__(config, topology)
+        self.mouth = PixelMouth(config)
+
+    def rasterize(self, mesh: HeadMesh, *, differentiable: bool = False, probe: Probe | None = None) -> Rasters:
+        """Draw the posed mesh into the plane views; `probe` receives what `rasterize_views` tells."""
+        return rasterize_views(
+            mesh, self.topology, resolution=self.config.plane_resolution, differentiable=differentiable, probe=probe
+        )
+
+    def draw(self, texture: Tensor, rasters: Rasters) -> Tensor:
+        """A texture [N, C, T, T] on the rasterised mesh: planes [N, 3, C, P, P]."""
+        return texture_planes(texture, rasters)
