@@ -182,13 +182,15 @@ def film_motions(config: DemoConfig, network: Path, device: torch.device) -> Non
     from tqdm import tqdm
 
     from next3d.checkpoint import load_generator
+    from next3d.media.performance import HeadPerformance
     from next3d.media.scene import VideoConfig, film, head_of
     from next3d.media.video import open_video
 
     generator = load_generator(network, device)
     head = head_of(generator)
+    video = VideoConfig(seeds=VIDEO_SEEDS, columns=4, rows=2, size=192, mesh=True)
     for motion in MOTIONS:
-        video = VideoConfig(seeds=VIDEO_SEEDS, columns=4, rows=2, motion=motion, frames=config.frames, size=192, mesh=True)
+        performance = HeadPerformance(head, motion, VIDEO_SEEDS, frames=config.frames)
         with open_video(config.out / f"{motion}.mp4", 24) as stream:
-            for frame in tqdm(film(generator, head, video), total=config.frames, desc=f"   {motion}", unit="frame"):
+            for frame in tqdm(film(generator, performance, video), total=config.frames, desc=f"   {motion}", unit="frame"):
                 stream.write(frame)

@@ -1,6 +1,7 @@
 """How heads move in a video. Everything is a pure function of the time t in [0, 1): videos are reproducible, and loop.
 
 A motion may turn the camera, pose the head, or walk from face to face; what it leaves alone is computed once for the whole video.
+`next3d/media/performance.py` applies motions to heads.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from dnnlib.errors import UserError
+from dnnlib.errors import ConfigError, UserError
 from next3d.head.model import HeadModel, HeadParams, Joint
 
 GAZE_YAW, GAZE_PITCH = 0.4, 0.25
@@ -136,3 +137,14 @@ MOTIONS: Mapping[str, Motion] = {
     "orbit": Motion("the camera swings around a still head", angles=orbit_angles),
     "interpolate": Motion("each face turns into the next", walks=True),
 }
+
+
+def find_motion(name: str) -> Motion:
+    """A motion by its name.
+
+    Raises:
+        ConfigError: there is none of that name.
+    """
+    if name not in MOTIONS:
+        raise ConfigError(f"unknown motion {name!r}; choose one of {', '.join(MOTIONS)}.")
+    return MOTIONS[name]

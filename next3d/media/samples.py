@@ -11,17 +11,20 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dnnlib.errors import UserError
-from next3d.generator import Generator
+from next3d.generator import TriplaneGenerator
 from next3d.head.model import HeadModel
 from next3d.media.images import color_depth, make_grid, resize, save_png
-from next3d.media.mesh_preview import render_preview
-from next3d.media.scene import at_rest, front_camera, seed_heads, seed_styles
+from next3d.media.performance import at_rest, front_camera, seed_heads
+from next3d.media.scene import device_of, mesh_picture, pose_face, seed_styles
 from next3d.media.shapes import Surface, density_grid, extract_surface, largest_part, save_ply
 from next3d.render.cameras import PORTRAIT_RADIUS
 from next3d.types import GeneratorOutput, HeadMesh, Planes, Styles
 
 DEPTH_REACH = 0.5
 """Depth colours span this far before and behind the world origin, world units."""
+
+SeedMesh = Callable[[int], HeadMesh | None]
+"""A face's seed to the head that it sits on, a batch of one on any device; None for networks that have no mesh."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,10 +39,6 @@ class SamplesConfig:
     """1 is the full variety of faces, 0 the mean face."""
     cutoff: int | None = None
     """Truncate only this many style rows; None truncates all."""
-    head_seed: int = 0
-    """Draws heads and expressions, together with the face's seed."""
-    rest: bool = False
-    """A relaxed face instead of a random expression."""
     raw: bool = False
     """Also the rendering before super-resolution."""
     depth: bool = False
@@ -54,8 +53,18 @@ class SamplesConfig:
     """Density, per world unit, at which the surface lies."""
 
 
+def random_heads(head: HeadModel, *, head_seed: int = 0, rest: bool = False) -> SeedMesh:
+    """Heads with random shapes and expressions, or relaxed ones; `head_seed` draws them, together with the face's seed."""
+
+    def pose(seed: int) -> HeadMesh:
+        params = seed_heads(head, [seed], head_seed=head_seed)
+        return head(at_rest(head, params) if rest else params)
+
+    return pose
+
+
 def write_samples(
-    generator: Generator, head: HeadModel, folder: Path, config: SamplesConfig, *, progress: Callable[[], object] | None = None
+    generator: TriplaneGenerator, heads: SeedMesh, folder: Path, config: SamplesConfig, *, progress: Callable[[], object] | None = None
 ) -> list[Path]:
     """Write the files of every seed into `folder` and return their paths; `progress` is called after each seed.
 
@@ -63,7 +72,7 @@ def write_samples(
     """
     written: list[Path] = []
     for seed in config.seeds:
-        pictures, surface = make_sample(generator, head, seed, config)
+        pictures, surface = make_sample(generator, heads(seed), seed, config)
         for name, image in pictures.items():
             written.append(folder / f"seed{seed:04d}{name}.png")
             save_png(written[-1], image)
@@ -76,13 +85,14 @@ def write_samples(
 
 
 @torch.no_grad()
-def make_sample(generator: Generator, head: HeadModel, seed: int, config: SamplesConfig) -> tuple[dict[str, Tensor], Surface | None]:
+def make_sample(
+    generator: TriplaneGenerator, mesh: HeadMesh | None, seed: int, config: SamplesConfig
+) -> tuple[dict[str, Tensor], Surface | None]:
     """One face: pictures [3, H, W] by the ending of their file's name, and its surface if asked for."""
+    mesh = None if mesh is None else mesh.to(device_of(generator))
     styles = seed_styles(generator, [seed], truncation=config.truncation, cutoff=config.cutoff)
-    params = seed_heads(head, [seed], head_seed=config.head_seed)
-    mesh = head(at_rest(head, params) if config.rest else params)
-    planes = generator.animate(generator.identity(styles), mesh)
-    pictures = _views(generator, head, planes, styles, mesh, config)
+    planes = pose_face(generator, generator.identity(styles), mesh)
+    pictures = _views(generator, planes, styles, mesh, config)
     if not config.shapes:
         return pictures, None
     try:
@@ -92,7 +102,7 @@ def make_sample(generator: Generator, head: HeadModel, seed: int, config: Sample
     return pictures, surface
 
 
-def face_surface(generator: Generator, planes: Planes, *, resolution: int, level: float) -> Surface:
+def face_surface(generator: TriplaneGenerator, planes: Planes, *, resolution: int, level: float) -> Surface:
     """The surface of one face's planes at a density of `level` per world unit, without loose crumbs."""
     box = generator.config.render.box_warp
     device = planes.features.device
@@ -100,9 +110,7 @@ def face_surface(generator: Generator, planes: Planes, *, resolution: int, level
     return largest_part(extract_surface(grid, level, box))
 
 
-def _views(
-    generator: Generator, head: HeadModel, planes: Planes, styles: Styles, mesh: HeadMesh, config: SamplesConfig
-) -> dict[str, Tensor]:
+def _views(generator: TriplaneGenerator, planes: Planes, styles: Styles, mesh: HeadMesh | None, config: SamplesConfig) -> dict[str, Tensor]:
     """The views of one face side by side, in every kind of picture that was asked for."""
     size = generator.config.image_resolution
     rows: dict[str, list[Tensor]] = {}
@@ -115,7 +123,7 @@ def _views(
         if config.depth:
             rows.setdefault("-depth", []).append(resize(_depth_picture(output), size))
         if config.mesh:
-            rows.setdefault("-mesh", []).append(render_preview(mesh, camera, head.topology, size))
+            rows.setdefault("-mesh", []).append(mesh_picture(generator, mesh, camera, size))
     return {name: make_grid(torch.cat(views), len(views)) for name, views in rows.items()}
 
 
