@@ -145,6 +145,7 @@ class OutputFile(click.ParamType):
 
 
 EXISTING_FILE = click.Path(exists=True, dir_okay=False, readable=True, path_type=Path)
+EXISTING_FOLDER = click.Path(exists=True, file_okay=False, readable=True, path_type=Path)
 EXISTING_PATH = click.Path(exists=True, readable=True, path_type=Path)
 OUTPUT_DIR = OutputDir()
 SEEDS = Seeds()
