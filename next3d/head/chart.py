@@ -202,7 +202,7 @@ def _march(start: Array, end: Array) -> Array:
     return start + (np.asarray(travelled) / travelled[-1])[:, None] * (end - start)
 
 
-def _inside(polygon: Array, points: Array) -> NDArray[np.bool_]:
+def inside_polygon(polygon: Array, points: Array) -> NDArray[np.bool_]:
     """Which points lie inside a closed polygon (even-odd rule)."""
     a, b = polygon, np.roll(polygon, -1, axis=0)
     x, y = points[:, :1], points[:, 1:]
@@ -226,13 +226,13 @@ def build_chart() -> Chart:
     holes = [eye_outline(), np.concatenate([upper[0], lower[0][-2::-1]])]
     blocked = [_eye_ring_points()[-1], np.concatenate([upper[-1], lower[-1][-2::-1]])]
     candidates = _candidates()
-    candidates = candidates[(candidates[:, 0] > 0.1) & ~_inside(blocked[0], candidates) & ~_inside(blocked[1], candidates)]
+    candidates = candidates[(candidates[:, 0] > 0.1) & ~inside_polygon(blocked[0], candidates) & ~inside_polygon(blocked[1], candidates)]
     points = np.concatenate([fixed, _thin(candidates, fixed)])
     points = _relax(points, len(fixed))
     triangles = Delaunay(points).simplices.astype(np.int64)
     centers = points[triangles].mean(1)
     on_crown = (points[triangles, 1] == TOP).sum(1) > 1  # the top edge is one point of the head
-    triangles = triangles[~_inside(holes[0], centers) & ~_inside(holes[1], centers) & ~on_crown]
+    triangles = triangles[~inside_polygon(holes[0], centers) & ~inside_polygon(holes[1], centers) & ~on_crown]
     return Chart(points, _counter_clockwise(points, triangles), rings, lips[0], lips[1])
 
 

@@ -11,6 +11,12 @@ from next3d.head.sculpt import EYE_CENTER, EYE_RADIUS, Array, mouth_line
 
 MASK_SIZE = 256
 
+LID, LID_MARGIN = np.array([0.1, 0.95, -0.5]), np.array([0.1, 0.95, -0.9])
+UPPER_LIP, LOWER_LIP = np.array([0.1, -0.95, 0.75]), np.array([0.1, -0.55, 0.95])
+LIP_STRENGTH = 0.75
+"""How much of a lip's colour is its own; the rest is the skin's, which tells where on the lip it is."""
+MOUTH_INTERIOR = np.array([0.9, -0.9, -0.9])
+
 
 def half_regions(half: HalfHead) -> dict[str, np.ndarray]:
     """Masks [n] bool of the left half; names with a side start with "left_"."""
@@ -61,35 +67,48 @@ def eye_angle(half: HalfHead) -> Array:
 
 def half_guide_colors(half: HalfHead) -> Array:
     """[n, 3] in [-1, 1]. Both sides get the same colours, so that the picture of a mirrored head is the mirrored picture."""
-    v, colors = half.vertices, np.empty((len(half.vertices), 3))
-    colors[:, 0] = 0.7 - 1.4 * np.exp(-((v[:, 0] / 4.5) ** 2))
-    colors[:, 1] = np.clip((v[:, 1] + 2.0) / 14.0, -1, 1) * 0.7
-    colors[:, 2] = np.clip((v[:, 2] + 6.0) / 10.0, -1, 1) * 0.7
-    skin = colors.copy()
+    skin = skin_colors(half.vertices)
+    colors = skin.copy()
     for ring, strength in zip(half.flat.eye_rings[:4], (1.0, 1.0, 0.9, 0.55), strict=True):
-        colors[ring] = skin[ring] * (1 - strength) + strength * np.array([0.1, 0.95, -0.5])
-    colors[half.piece == Piece.LID_MARGIN] = (0.1, 0.95, -0.9)
-    for lip, tone in ((half.flat.upper_lip, (0.1, -0.95, 0.75)), (half.flat.lower_lip, (0.1, -0.55, 0.95))):
-        colors[lip] = 0.25 * skin[lip] + 0.75 * np.array(tone)
-    colors[half.piece == Piece.CAVITY] = (0.9, -0.9, -0.9)
+        colors[ring] = skin[ring] * (1 - strength) + strength * LID
+    colors[half.piece == Piece.LID_MARGIN] = LID_MARGIN
+    for lip, tone in ((half.flat.upper_lip, UPPER_LIP), (half.flat.lower_lip, LOWER_LIP)):
+        colors[lip] = (1 - LIP_STRENGTH) * skin[lip] + LIP_STRENGTH * tone
+    colors[half.piece == Piece.CAVITY] = MOUTH_INTERIOR
     colors[half.piece == Piece.UPPER_TEETH] = (0.05, 0.9, 0.9)
     colors[half.piece == Piece.LOWER_TEETH] = (0.05, 0.7, 0.95)
     colors[half.piece == Piece.TONGUE] = (0.9, -0.5, -0.3)
-    _paint_eyeball(half, colors)
+    ball = half.piece == Piece.EYEBALL
+    colors[ball] = eyeball_colors((half.vertices[ball] - EYE_CENTER) / EYE_RADIUS, eye_angle(half)[ball], IRIS_ANGLE, PUPIL_ANGLE)
     return colors
 
 
-def _paint_eyeball(half: HalfHead, colors: Array) -> None:
-    """Bright white with a slope across it, a saturated iris that darkens to the pupil: any turn of the eye changes the picture."""
-    ball = half.piece == Piece.EYEBALL
-    unit = (half.vertices[ball] - EYE_CENTER) / EYE_RADIUS
-    angle = eye_angle(half)[ball]
+def skin_colors(v: Array) -> Array:
+    """[n, 3] in [-1, 1] by position [n, 3]: centimetres from the point midway between the eyes. Equal on both sides."""
+    colors = np.empty((len(v), 3))
+    colors[:, 0] = 0.7 - 1.4 * np.exp(-((v[:, 0] / 4.5) ** 2))
+    colors[:, 1] = np.clip((v[:, 1] + 2.0) / 14.0, -1, 1) * 0.7
+    colors[:, 2] = np.clip((v[:, 2] + 6.0) / 10.0, -1, 1) * 0.7
+    return colors
+
+
+def eyeball_colors(unit: Array, angle: Array, iris_angle: float, pupil_angle: float) -> Array:
+    """Bright white with a slope across it, a saturated iris that darkens to the pupil: any turn of the eye changes the picture.
+
+    Args:
+        unit: [n, 3], positions on the left eyeball relative to its centre, in radii.
+        angle: [n], from the gaze.
+        iris_angle, pupil_angle: where iris and pupil end.
+
+    Returns:
+        [n, 3] in [-1, 1].
+    """
     white = np.stack([0.55 * unit[:, 0], 0.8 + 0.2 * unit[:, 1], 0.85 + 0 * angle], 1)
     iris = np.stack([0.25 * unit[:, 0], -0.35 + 0.5 * unit[:, 1], -0.75 + 0 * angle], 1)
-    to_white = smoothstep(IRIS_ANGLE - 0.01, IRIS_ANGLE + 0.05, angle)[:, None]
-    to_iris = smoothstep(PUPIL_ANGLE - 0.01, PUPIL_ANGLE + 0.03, angle)[:, None]
+    to_white = smoothstep(iris_angle - 0.01, iris_angle + 0.05, angle)[:, None]
+    to_iris = smoothstep(pupil_angle - 0.01, pupil_angle + 0.03, angle)[:, None]
     painted = np.array([0.0, -1.0, -1.0]) * (1 - to_iris) + iris * to_iris
-    colors[ball] = painted * (1 - to_white) + white * to_white
+    return painted * (1 - to_white) + white * to_white
 
 
 def uv_mask(size: int = MASK_SIZE) -> Array:
