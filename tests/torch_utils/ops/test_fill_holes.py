@@ -56,9 +56,44 @@ def test_long_spiral_is_followed_to_its_end(backend):
     assert fill_holes(mask, backend=backend).eq(1).all()
 
 
-def test_strides_do_not_matter(rng):
-    mask = (torch.rand(3, 1, 40, 25, generator=rng) < 0.55).float().mT
-    assert torch.equal(fill_holes(mask, backend="cpu"), fill_holes(mask.contiguous(), backend="ref"))
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_from_the_corner_a_wall_cuts_others_off(backend):
+    """Zeros count as outside only if joined to pixel (0, 0): the region behind a wall is filled although it touches the border."""
+    mask = torch.tensor([[0, 0, 1, 0, 0], [0, 1, 0, 1, 0], [0, 0, 1, 0, 0]])
+    expected = torch.tensor([[0, 0, 1, 1, 1], [0, 1, 1, 1, 1], [0, 0, 1, 1, 1]])
+    assert torch.equal(fill_holes(mask[None, None].float(), start="corner", backend=backend)[0, 0].long(), expected)
+    assert torch.equal(fill_holes(mask[None, None].float(), backend=backend)[0, 0, 0].long(), mask[0])
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_from_a_corner_that_is_a_wall_everything_is_filled(backend):
+    mask = torch.zeros(2, 1, 5, 3)
+    mask[0, 0, 0, 0] = 1
+    filled = fill_holes(mask, start="corner", backend=backend)
+    assert filled[0].eq(1).all()
+    assert filled[1].eq(0).all(), "images of a batch are filled apart"
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_from_the_corner_equals_labelled_regions(shape, backend, rng):
+    ndimage = pytest.importorskip("scipy.ndimage")
+    mask = (torch.rand(shape, generator=rng) < 0.35).float()
+    filled = fill_holes(mask, start="corner", backend=backend)
+    assert filled.shape == mask.shape
+    for image, found in zip(mask[:, 0].numpy(), filled[:, 0].numpy(), strict=True):
+        if image.size:
+            labels, _ = ndimage.label(image == 0)  # 0 where there is a wall
+            np.testing.assert_array_equal(found == 0, (labels == labels[0, 0]) & (image == 0))
+
+
+@pytest.mark.parametrize("start", ["border", "corner"])
+def test_strides_do_not_matter(start, rng):
+    mask = (torch.rand(3, 1, 40, 25, generator=rng) < 0.4).float().mT
+    assert not mask.is_contiguous()
+    expected = fill_holes(mask.contiguous(), start=start, backend="ref")
+    for backend in BACKENDS:
+        assert torch.equal(fill_holes(mask, start=start, backend=backend), expected)
 
 
 def test_carries_no_gradient(rng):
@@ -70,7 +105,8 @@ def test_carries_no_gradient(rng):
 def test_operator_is_registered_as_torch_expects(rng):
     mask = (torch.rand(2, 1, 6, 5, generator=rng) < 0.5).float()
     fill_holes(mask, backend="cpu")  # loads it
-    torch.library.opcheck(torch.ops.next3d.fill_holes, (mask.requires_grad_(),))
+    for corner in (False, True):
+        torch.library.opcheck(torch.ops.next3d.fill_holes, (mask.clone().requires_grad_(), corner))
 
 
 @pytest.mark.parametrize(
@@ -85,6 +121,11 @@ def test_operator_is_registered_as_torch_expects(rng):
 def test_bad_input_is_named(mask, message):
     with pytest.raises(ValueError, match=message):
         fill_holes(mask)
+
+
+def test_unknown_start_is_named():
+    with pytest.raises(ValueError, match="start='centre', expected 'border' or 'corner'"):
+        fill_holes(torch.zeros(1, 1, 4, 4), start="centre")
 
 
 def test_missing_backend_is_an_error():
