@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +14,7 @@ from next3d.types import LABEL_SIZE
 from training.storage import Storage
 
 INDEX_NAME = "dataset.json"
+FLOAT32_MAX = torch.finfo(torch.float32).max
 
 
 def read_index(storage: Storage, name: str) -> dict[str, Any]:
@@ -65,7 +65,7 @@ def check_label(label: Any, image: str, shown: str) -> Sequence[float]:
         raise DatasetError(f"{image}: its label in {shown} is not a list of numbers, expected {LABEL_SIZE} of them; {advice}")
     if len(label) != LABEL_SIZE:
         raise DatasetError(f"{image}: its label in {shown} has {len(label)} numbers, expected {LABEL_SIZE}; {advice}")
-    if not all(math.isfinite(x) for x in label):
+    if not all(abs(x) <= FLOAT32_MAX for x in label):  # not NaN, and none of JSON's whole numbers that no float can hold
         raise DatasetError(f"{image}: its label in {shown} contains NaN or infinity, expected {LABEL_SIZE} finite numbers; {advice}")
     return label
 

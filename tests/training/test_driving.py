@@ -124,6 +124,7 @@ DAMAGES = {
     "no json": Damage(lambda folder: (folder / "dataset.json").write_bytes(b"\xff{"), "not valid JSON"),
     "no labels": Damage(lambda folder: (folder / "dataset.json").write_text('{"labels": []}'), "the entry 'labels'"),
     "short label": Damage(relabel(lambda labels: labels[0][1].pop()), "24 numbers"),
+    "huge number": Damage(relabel(lambda labels: labels[0][1].__setitem__(3, 10**400)), "finite numbers"),
     "no camera": Damage(relabel(lambda labels: labels[0].__setitem__(1, [0.0] * 25)), "not a camera"),
     "nameless": Damage(relabel(lambda labels: labels[0].__setitem__(0, "")), "does not exist"),
     "outside": Damage(relabel(lambda labels: labels[0].__setitem__(0, "../../etc/x.png")), "does not exist"),
