@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
@@ -11,11 +12,31 @@ from torch import Tensor
 
 from torch_utils.custom_ops import Backend, resolve_backend
 
-Activation = Literal["linear", "lrelu", "softplus", "sigmoid"]
+Activation = Literal["linear", "relu", "lrelu", "tanh", "sigmoid", "elu", "selu", "softplus", "swish"]
 
 LRELU_SLOPE = 0.2
-DEFAULT_GAIN: dict[str, float] = {"linear": 1.0, "lrelu": 2.0**0.5, "softplus": 1.0, "sigmoid": 1.0}
-"""Gains that keep the second moment of unit-variance input."""
+DEFAULT_GAIN: dict[str, float] = {
+    "linear": 1.0,
+    "relu": 2.0**0.5,
+    "lrelu": 2.0**0.5,
+    "tanh": 1.0,
+    "sigmoid": 1.0,
+    "elu": 1.0,
+    "selu": 1.0,
+    "softplus": 1.0,
+    "swish": 2.0**0.5,
+}
+"""Gains of published networks: 2**0.5 gives back the second moment that halving activations take from symmetric input."""
+CURVES: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": F.relu,
+    "tanh": torch.tanh,
+    "sigmoid": torch.sigmoid,
+    "elu": F.elu,
+    "selu": F.selu,
+    "softplus": F.softplus,
+    "swish": F.silu,
+}
+"""Activations without a parameter."""
 
 
 def bias_act(
@@ -26,6 +47,7 @@ def bias_act(
     noise: Tensor | None = None,
     dim: int = 1,
     act: Activation = "linear",
+    alpha: float | None = None,
     gain: float | None = None,
     clamp: float | None = None,
     backend: Backend = "auto",
@@ -38,29 +60,34 @@ def bias_act(
         scale: [N, C] or None.
         noise: [N or 1, 1, H, W], [H, W] or None.
         dim: the dimension that `bias` belongs to.
-        act: activation; "lrelu" has slope 0.2.
+        act: activation; "swish" is x * sigmoid(x).
+        alpha: slope of "lrelu" below zero; None takes 0.2. The other activations have no parameter and do not look at it.
         gain: output scale; None takes the activation's `DEFAULT_GAIN`.
-        clamp: limit of the absolute value after the gain; None does not limit.
-        backend: "ref", "cpu" (C++: "linear" and "lrelu", dim 1, positive gain, float32 and float64), or "auto".
+        clamp: limit of the absolute value after the gain, >= 0; None does not limit.
+        backend: "ref", "cpu" (C++: "linear" and "lrelu", dim 1, positive gain and slope, float32 and float64), or "auto".
 
     Raises:
-        ValueError: unknown activation, or tensors that do not fit.
+        ValueError: unknown activation, a negative clamp, or tensors that do not fit.
         BackendError: an explicit backend that is not there.
     """
     _check(x, bias, scale, noise, dim, act)
+    if clamp is not None and clamp < 0:
+        raise ValueError(f"bias_act: clamp={clamp}, expected a limit >= 0, or None")
     gain = DEFAULT_GAIN[act] if gain is None else gain
-    simple = act in ("linear", "lrelu") and x.ndim > 1 and dim == 1 and gain > 0 and x.dtype in (torch.float32, torch.float64)
+    slope = {"linear": 1.0, "lrelu": LRELU_SLOPE if alpha is None else alpha}.get(act, 0.0)
+    simple = slope > 0 and gain > 0 and x.ndim > 1 and dim % x.ndim == 1 and x.dtype in (torch.float32, torch.float64)
     if backend == "auto" and not simple:
         backend = "ref"
     bias, scale, noise = (None if extra is None else extra.to(x.dtype) for extra in (bias, scale, noise))
     if _backend(backend, x.device.type) == "cpu":
         if not simple:
-            raise ValueError(f"bias_act: backend='cpu' cannot do act={act!r}, gain={gain}, dim={dim} for {x.dtype} {tuple(x.shape)}")
+            found = f"act={act!r}, alpha={alpha}, gain={gain}, dim={dim} for {x.dtype} {tuple(x.shape)}"
+            raise ValueError(f"bias_act: backend='cpu' cannot do {found}; use 'auto' or 'ref'")
         noise = None if noise is None else noise.reshape(-1, noise.shape[-2] * noise.shape[-1])
-        slope, limit = (LRELU_SLOPE if act == "lrelu" else 1.0), (math.inf if clamp is None else clamp)
+        limit = math.inf if clamp is None else clamp
         y = torch.ops.next3d.bias_act(x.reshape(*x.shape[:2], x.shape[2:].numel()), bias, scale, noise, slope, gain, limit)
         return y.reshape(x.shape)
-    return _bias_act_ref(x, bias, scale, noise, dim, act, gain, clamp)
+    return _bias_act_ref(x, bias, scale, noise, dim, act, slope, gain, clamp)
 
 
 def _check(x: Tensor, bias: Tensor | None, scale: Tensor | None, noise: Tensor | None, dim: int, act: str) -> None:
@@ -83,6 +110,7 @@ def _bias_act_ref(
     noise: Tensor | None,
     dim: int,
     act: Activation,
+    slope: float,
     gain: float,
     clamp: float | None,
 ) -> Tensor:
@@ -92,12 +120,10 @@ def _bias_act_ref(
         x = x + noise
     if bias is not None:
         x = x + bias.reshape([-1 if i == dim % x.ndim else 1 for i in range(x.ndim)])
-    if act == "lrelu":
-        x = F.leaky_relu(x, LRELU_SLOPE)
-    elif act == "softplus":
-        x = F.softplus(x)
-    elif act == "sigmoid":
-        x = torch.sigmoid(x)
+    if act in CURVES:
+        x = CURVES[act](x)
+    elif slope != 1:
+        x = F.leaky_relu(x, slope)
     if gain != 1:
         x = x * gain
     return x if clamp is None else x.clamp(-clamp, clamp)
