@@ -20,7 +20,6 @@ from next3d.planes.blend import blend_planes
 from next3d.planes.mouth import build_mouth
 from next3d.planes.rasterize import rasterize_planes
 from next3d.planes.sample import texture_planes
-from next3d.render.rays import camera_rays
 from next3d.render.renderer import OWN_SCHEME, RayScheme, decode_points, render_rays
 from next3d.stylegan2.layers import Noise
 from next3d.stylegan2.mapping import MappingNetwork
@@ -102,7 +101,7 @@ class TriplaneGenerator(nn.Module):
             probe: receives "features" and, from super-resolution, "first_image".
         """
         resolution = resolution or self.config.render.resolution
-        rays = camera_rays(camera, resolution)  # [N, r * r, 3]
+        rays = self.scheme.rays(camera, resolution)  # [N, r * r, 3]
         sums = render_rays(planes, rays, self.decoder, self.config.render, sampling or RaySampling(), self.scheme)
         image_of: Callable[[Tensor], Tensor] = lambda rows: rows.transpose(1, 2).unflatten(2, (resolution, resolution))  # noqa: E731
         features = 2 * image_of(sums.features) - 1  # [N, C, r, r] in [-1, 1]

@@ -124,7 +124,7 @@ def _fill(module: nn.Module, renamed: Mapping[str, tuple[str, Tensor]]) -> dict[
     for name, (official, given) in renamed.items():
         if name in own or official in TOPOLOGY_NAMES + DERIVED_NAMES or official.endswith(FILTER_NAME):
             continue
-        part = ".".join(official.split(".")[:3 if ".synthesis." in official else 2])
+        part = ".".join(official.split(".")[: 3 if ".synthesis." in official else 2])
         left[part] = left.get(part, 0) + given.numel()
     return left
 

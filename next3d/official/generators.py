@@ -63,9 +63,7 @@ class ReleasedNext3D(_SharedRaw, Generator):
 
     def rasterize(self, mesh: HeadMesh, *, differentiable: bool = False, probe: Probe | None = None) -> Rasters:
         """Draw the posed mesh into the plane views; `probe` receives what `rasterize_views` tells."""
-        return rasterize_views(
-            mesh, self.topology, resolution=self.config.plane_resolution, differentiable=differentiable, probe=probe
-        )
+        return rasterize_views(mesh, self.topology, resolution=self.config.plane_resolution, differentiable=differentiable, probe=probe)
 
     def draw(self, texture: Tensor, rasters: Rasters) -> Tensor:
         """A texture [N, C, T, T] on the rasterised mesh: planes [N, 3, C, P, P]."""

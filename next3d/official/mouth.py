@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from next3d.official.rasters import ROW_SHIFT, SCALE
+from next3d.official.rasters import front_landmarks
 from next3d.planes.crop import LEFT_CORNER, OUTER_LIPS, RIGHT_CORNER, axis_weights, resample
 from next3d.planes.mouth import FrontMouth
 from next3d.types import TensorBundle
@@ -44,12 +44,6 @@ class PixelBoxes(TensorBundle):
         )  # [N, P]
         inside = (inside_rows[:, :, None] & inside_columns[:, None, :])[:, None]
         return torch.where(inside, resample(rows, patch, columns), image)
-
-
-def front_landmarks(landmarks: Tensor) -> Tensor:
-    """World landmarks [N, 68, 3] to column and row of the front view in [-1, 1]: [N, 68, 2]."""
-    x, y, _ = (SCALE * landmarks).unbind(dim=-1)
-    return torch.stack([x, y + ROW_SHIFT], dim=-1)
 
 
 def mouth_boxes(landmarks: Tensor, *, resolution: int, margin: float) -> PixelBoxes:

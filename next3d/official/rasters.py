@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from next3d.head.model import OBJECT_TO_WORLD
 from next3d.head.topology import Topology
 from next3d.planes.rasterize import SOLID, uv_mask_at
 from next3d.types import HeadMesh, Probe, Rasters
@@ -18,10 +19,10 @@ from torch_utils.ops.rasterize import Fragments, interpolate, pixel_centers, ras
 
 FRONT_VIEW, LEFT_VIEW, RIGHT_VIEW, TOP_VIEW = range(4)
 """Views; the planes are front, side, top."""
-SCALE = 2.0
-"""View units per world unit: object units are scaled by 5, world units are 2.5 times those."""
-ROW_SHIFT, DEPTH_SHIFT = 0.05, 10.05
-"""The object is moved by (0, -0.01, -0.01) in flipped coordinates before it is scaled, then pushed back by 10."""
+SCALE, SHIFT, DISTANCE = 5.0, 0.01, 10.0
+"""View units per object unit; how far the object is moved in y and z before it is scaled; how far in front of the viewer it is put."""
+QUARTER_COSINE = -4.371139e-08
+"""Cosine of a quarter turn in float32: the views are rotations by angles, and what this leaks decides some pixels."""
 AREA_EPS = 1e-8
 """Added to twice a triangle's area before barycentrics are divided by it: those of small triangles add up to less than one."""
 CORNER_ORDER = [0, 2, 1]
@@ -30,10 +31,20 @@ CORNER_ORDER = [0, 2, 1]
 
 def view_points(vertices: Tensor) -> Tensor:
     """World vertices [N, V, 3] to what the rasteriser takes [N, 4, V, 3]: column, row in [-1, 1], depth growing away from the viewer."""
-    x, y, z = (SCALE * vertices).unbind(dim=-1)
-    row, top_row = y + ROW_SHIFT, ROW_SHIFT - z
-    views = ((x, row, -z), (-z, row, -x), (z, row, x), (x, top_row, -y))  # front, left (+x), right, top
-    return torch.stack([torch.stack([column, row, depth + DEPTH_SHIFT], dim=-1) for column, row, depth in views], dim=1)
+    x, y, z = (vertices / OBJECT_TO_WORLD).unbind(dim=-1)
+    leak_x, leak_y, leak_z = QUARTER_COSINE * x, QUARTER_COSINE * y, QUARTER_COSINE * z
+    turned = ((x, y, z), (leak_x - z, y, x + leak_z), (leak_x + z, y, leak_z - x), (x, leak_y - z, y + leak_z))  # front, left, right, top
+    return torch.stack([_placed(*view) for view in turned], dim=1)
+
+
+def _placed(x: Tensor, y: Tensor, z: Tensor) -> Tensor:
+    return torch.stack([SCALE * x, SCALE * (y + SHIFT), DISTANCE - SCALE * (z - SHIFT)], dim=-1)
+
+
+def front_landmarks(landmarks: Tensor) -> Tensor:
+    """World landmarks [N, 68, 3] to column and row of the front view in [-1, 1]: [N, 68, 2]."""
+    x, y, z = (landmarks / OBJECT_TO_WORLD).unbind(dim=-1)
+    return _placed(x, y, z)[..., :2]
 
 
 def rasterize_views(

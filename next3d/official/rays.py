@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from next3d.config import RenderConfig
 from next3d.render.compositing import RaySums, composite
 from next3d.render.renderer import RayScheme
 from next3d.render.sampling import PDF_EPS, importance_draws, invert_cdf, smoothed_weights, stratum_jitter
-from next3d.types import RaySampling
+from next3d.types import Camera, Rays, RaySampling
 
 
 class ReleasedRays(RayScheme):
     """Next3D's; the axes are ours, but the planes behind them come in another order (`next3d.official.rasters`)."""
+
+    def rays(self, camera: Camera, resolution: int) -> Rays:
+        """Directions are differences of world points: a rounding apart from ours, which high frequencies of the planes make visible."""
+        focal, center, skew = camera.intrinsics.diagonal(dim1=1, dim2=2)[:, :2], camera.intrinsics[:, :2, 2], camera.intrinsics[:, :1, 1]
+        steps = torch.arange(resolution, device=focal.device, dtype=focal.dtype) * (1 / resolution) + 0.5 / resolution
+        rows, columns = (axis.reshape(1, -1) for axis in torch.meshgrid(steps, steps, indexing="ij"))
+        y = (rows - center[:, 1:]) / focal[:, 1:]
+        x = (columns - center[:, :1] - skew * y) / focal[:, :1]
+        local = torch.stack([x, y, torch.ones_like(x), torch.ones_like(x)], dim=-1)  # [N, R, 4]
+        world = (camera.cam2world @ local.mT).mT[..., :3]
+        origins = camera.cam2world[:, None, :3, 3].expand_as(world)
+        return Rays(origins, F.normalize(world - origins, dim=-1))
 
     def coarse_depths(self, shape: tuple[int, int], config: RenderConfig, sampling: RaySampling, device: torch.device) -> Tensor:
         """Evenly spaced depths from start to end, both included, each moved back by up to one spacing: the last may pass the end."""

@@ -49,7 +49,9 @@ def kind_of(tensors: Tensors) -> GeneratorKind | None:
     if "b4.fc.weight" in tensors:
         return None
     first = ", ".join(list(tensors)[:3]) or "none"
-    raise CheckpointError(f"its tensors ({first}, ...) belong to no network that is known; expected an EG3D or Next3D generator or discriminator")
+    raise CheckpointError(
+        f"its tensors ({first}, ...) belong to no network that is known; expected an EG3D or Next3D generator or discriminator"
+    )
 
 
 def generator_config(kind: GeneratorKind, tensors: Tensors, arguments: Mapping[str, Any], resolution: int | None) -> TriplaneConfig:
@@ -67,7 +69,9 @@ def generator_config(kind: GeneratorKind, tensors: Tensors, arguments: Mapping[s
     try:
         return _generator_config(kind, tensors, arguments, resolution)
     except KeyError as error:
-        raise CheckpointError(f"{error.args[0]!r} is missing; expected all tensors and constructor arguments of a released generator") from error
+        raise CheckpointError(
+            f"{error.args[0]!r} is missing; expected all tensors and constructor arguments of a released generator"
+        ) from error
     except (ConfigError, TypeError, ValueError, AttributeError) as error:
         raise CheckpointError(f"its constructor arguments cannot be used: {error}") from error
 

@@ -9,8 +9,9 @@ from next3d.config import RenderConfig
 from next3d.decoder import Decoder, Samples
 from next3d.planes.frames import PLANE_AXES
 from next3d.render.compositing import RaySums, composite, interval_weights
+from next3d.render.rays import camera_rays
 from next3d.render.sampling import importance_depths, stratified_depths
-from next3d.types import Planes, Rays, RaySampling
+from next3d.types import Camera, Planes, Rays, RaySampling
 from torch_utils.ops.triplane import PlaneAxes, sample_planes
 
 
@@ -21,6 +22,10 @@ class RayScheme:
     """
 
     plane_axes: PlaneAxes = PLANE_AXES
+
+    def rays(self, camera: Camera, resolution: int) -> Rays:
+        """One ray per pixel, [N, resolution**2, 3]."""
+        return camera_rays(camera, resolution)
 
     def coarse_depths(self, shape: tuple[int, int], config: RenderConfig, sampling: RaySampling, device: torch.device) -> Tensor:
         """Depths [N, R, S] of the first pass."""

@@ -1,0 +1,1 @@
+"""The reference numbers of the original networks, computed again by ours: `python -m tests.reference FOLDER`."""
