@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from dnnlib.params import EXISTING_FILE
+from next3d.commands.flame import flame_option
 
 EXIT_BROKEN = 2
 
@@ -15,6 +16,7 @@ EXIT_BROKEN = 2
 @click.command()
 @click.argument("path", type=click.Path(path_type=Path))
 @click.option("--uv-mask", type=EXISTING_FILE, help="For mesh-only data: grey image in UV layout, white on face and eyes.")
+@flame_option
 @click.option("--show", type=click.IntRange(min=1), default=20, show_default=True, help="Print at most so many problems.")
 def check(path: Path, uv_mask: Path | None, show: int) -> int:
     """Read every label, image and mesh of the data set PATH; exit code 2 if anything is wrong.

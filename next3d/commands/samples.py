@@ -9,6 +9,7 @@ import click
 
 from dnnlib.params import DEGREES, OUTPUT_DIR
 from dnnlib.progress import progress_bar
+from next3d.commands.flame import flame_option
 from next3d.commands.network import HeadFiles, head_files, head_options, network_options, open_head, open_network, read_head
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 @click.command()
 @network_options
 @head_options
+@flame_option
 @click.option("--outdir", type=OUTPUT_DIR, required=True, help="Where the files go; created if needed.")
 @click.option("--yaw", "yaws", type=DEGREES, default="0", show_default=True, help="Views side by side, camera yaw in degrees: -20,0,20.")
 @click.option("--rest", is_flag=True, help="Relaxed faces instead of random expressions.")

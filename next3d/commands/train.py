@@ -11,6 +11,7 @@ import click
 
 from dnnlib.errors import ConfigError
 from dnnlib.params import EXISTING_FILE, OUTPUT_DIR
+from next3d.commands.flame import flame_option
 from next3d.commands.network import choose_device
 from next3d.config import PRESETS
 from training.config import METRICS, TrainConfig, default_config, with_changes
@@ -91,6 +92,7 @@ def setting(name: str, field: str, **settings: Any) -> Callable[[_Command], _Com
 @setting("--mismatch-weight", "loss.mismatch_weight", type=NOT_NEGATIVE, help="Weight of reals with others' meshes as fakes.  [preset]")
 @setting("--share-fakes", "loss.share_fakes", type=bool, help="Train both networks on one pass over the fakes: faster.  [preset]")
 @setting("--uv-mask", "data.uv_mask", type=click.Path(exists=True, dir_okay=False), help="For mesh-only data: white on face and eyes.")
+@flame_option
 @setting("--holdout", "data.holdout", type=click.IntRange(min=0), help="Leave the last images out of training, for measuring.  [0]")
 @setting("--workers", "data.workers", type=click.IntRange(min=0), help="Loader processes; 0 keeps images in memory.  [3 on a GPU, else 0]")
 @option("--threads", type=AT_LEAST_1, help="CPU threads.  [physical cores]")

@@ -11,6 +11,7 @@ import click
 from dnnlib.errors import UserError
 from dnnlib.params import EXISTING_FOLDER, GRID, OUTPUT_DIR, OutputFile
 from dnnlib.progress import progress_bar
+from next3d.commands.flame import flame_option
 from next3d.commands.network import (
     HeadFiles,
     head_files,
@@ -36,6 +37,7 @@ VIDEO_FILE = OutputFile(".mp4")
 @click.command()
 @network_options
 @head_options
+@flame_option
 @click.option("--grid", type=GRID, help="Tiles, columns x rows: 2x2.  [default: the seeds side by side]")
 @click.option("--motion", help="gaze, expression, jaw, blink, orbit or interpolate.  [default: orbit]")
 @click.option(
