@@ -13,7 +13,7 @@ from typing import Any
 from dnnlib.errors import CheckpointError
 
 MAX_DEPTH = 100
-"""Containers within containers; published snapshots have 31. Keeps every recursive reader of a result off the end of the stack."""
+"""Containers within containers; published snapshots have 21. Keeps every recursive reader of a result off the end of the stack."""
 MAX_PARTS = 2_000_000
 """Parts of a result, counted once for every place where they stand, so that a few shared tuples cannot unfold into billions."""
 _MAX_KEY = 4096

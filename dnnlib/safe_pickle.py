@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from dnnlib.inert import Opaque, PickleError, Reference, Unfinished, as_key, check_extent, describe, printable
@@ -223,13 +224,11 @@ class _Machine(PickleBytes):
         self.spend(kwargs)
         if what.build is None:
             return Opaque(what.module, what.name, args, kwargs, called=called)
-        try:
+        with _fitting(str(what)):
             return what.build(*args, **kwargs)
-        except (TypeError, ValueError, OverflowError) as problem:
-            raise ValueError(f"what it gives to {what} does not fit: {printable(problem, 200)}") from problem
 
     def spend(self, operands: Any) -> None:
-        """Count what a constructor may copy: bytes, characters, elements. Honest files copy nothing twice; a bomb copies one thing often."""
+        """Count what a constructor may copy: bytes, characters, elements. Honest files copy nothing twice, bombs one thing often."""
         if isinstance(operands, tuple | dict):
             self.allowance -= len(operands)
         if isinstance(operands, tuple) and self.allowance >= 0:
@@ -245,7 +244,8 @@ class _Machine(PickleBytes):
             target.state = state
         elif isinstance(target, Unfinished):
             self.spend(state)
-            value = self.stack[-1] = target.finish(state)
+            with _fitting("an array"):
+                value = self.stack[-1] = target.finish(state)
             for key in target.memo_keys:
                 self.memo[key] = value
             target.memo_keys.clear()
@@ -255,7 +255,17 @@ class _Machine(PickleBytes):
     def persistent_object(self, identity: Any) -> None:
         if self.persistent is None:
             raise ValueError("it refers to an object outside of itself (a persistent id)")
-        self.push(self.persistent(identity))
+        with _fitting("a persistent id"):
+            self.push(self.persistent(identity))
+
+
+@contextmanager
+def _fitting(name: str) -> Iterator[None]:
+    """Whatever a constructor stumbles over is the file's fault: it may be given anything."""
+    try:
+        yield
+    except (TypeError, ValueError, OverflowError) as problem:
+        raise ValueError(f"what it gives to {name} does not fit: {printable(problem, 200)}") from problem
 
 
 def _pairs(values: list[Any]) -> Iterable[tuple[Any, Any]]:
