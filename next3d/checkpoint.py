@@ -1,15 +1,18 @@
 """Our network files: safetensors with a JSON configuration in the metadata. Loading executes nothing from the file.
 
-A file holds a generator (weights under `generator.`) and the topology that it draws (under `topology.`).
+A file holds a generator (weights under `generator.`) and the topology that it draws (under `topology.`), or a discriminator.
+Published snapshots are read, too (`next3d.official`).
 `docs/formats.md` lists the fields.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -18,37 +21,86 @@ from torch import Tensor, nn
 
 from dnnlib.errors import CheckpointError, ConfigError
 from dnnlib.files import atomic_write
-from next3d.config import GeneratorConfig, from_json, to_json
-from next3d.generator import Generator
+from next3d.config import DiscriminatorConfig, GeneratorConfig, from_json, read_generator_config, to_json
+from next3d.discriminator import Discriminator
+from next3d.generator import Generator, TriplaneGenerator
 from next3d.head.topology import Topology
+from next3d.official.build import build_generator
+from next3d.official.published import Published, is_published
 
 FORMAT = "next3d-network"
+DISCRIMINATOR_FORMAT = "next3d-discriminator"
 FORMAT_VERSION = 1
 _REGION = "regions."
 
+_Config = TypeVar("_Config")
 
-def save_generator(path: Path | str, generator: Generator, *, metadata: Mapping[str, str] | None = None) -> None:
+
+def save_generator(path: Path | str, generator: TriplaneGenerator, *, metadata: Mapping[str, str] | None = None) -> None:
     """Write a generator with its configuration and topology; `metadata` adds texts such as "kimg" or "source"."""
-    tensors = prefixed("generator.", generator.state_dict()) | prefixed("topology.", topology_tensors(generator.topology))
-    described = {"format": FORMAT, "format_version": str(FORMAT_VERSION), "config": to_json(generator.config), **(metadata or {})}
-    save_tensors(path, tensors, described)
+    tensors = prefixed("generator.", generator.state_dict())
+    if isinstance(generator, Generator):
+        tensors |= prefixed("topology.", topology_tensors(generator.topology))
+    save_tensors(path, tensors, _described(FORMAT, to_json(generator.config), metadata))
 
 
-def load_generator(path: Path | str, device: torch.device | str = "cpu") -> Generator:
-    """Read a generator in evaluation mode.
+def load_generator(path: Path | str, device: torch.device | str = "cpu") -> TriplaneGenerator:
+    """Read a generator in evaluation mode: a file of ours, or a published snapshot (its running average).
 
     Raises:
         CheckpointError: not such a file, damaged, newer than this version, or of another architecture.
     """
+    if is_published(path):
+        return Published.open(path).generator().to(device)
     tensors, metadata = load_tensors(path, FORMAT, FORMAT_VERSION)
-    try:
-        config = from_json(GeneratorConfig, metadata.get("config", ""))
-    except ConfigError as error:
-        raise CheckpointError(f"{path}: its configuration cannot be read: {error}. Was it written by another version?") from error
-    topology = topology_from_tensors(_without_prefix(tensors, "topology."), path)
-    generator = Generator(config, topology)
+    config = _config_in(read_generator_config, metadata, path)
+    found = _without_prefix(tensors, "topology.")
+    topology = topology_from_tensors(found, path) if isinstance(config, GeneratorConfig) else None
+    generator = build_generator(config, topology)
     load_weights(generator, _without_prefix(tensors, "generator."), path)
     return generator.to(device).eval().requires_grad_(False)
+
+
+def load_animatable(path: Path | str, device: torch.device | str = "cpu") -> Generator:
+    """`load_generator` for networks that a mesh moves; raises CheckpointError for others, too."""
+    generator = load_generator(path, device)
+    if not isinstance(generator, Generator):
+        raise CheckpointError(f"{path}: is a network without a mesh (EG3D); expected one whose heads can be posed")
+    return generator
+
+
+def save_converted(path: Path | str, module: TriplaneGenerator | Discriminator, metadata: Mapping[str, str]) -> None:
+    """Write a network that came from elsewhere; `metadata` says from where."""
+    if isinstance(module, Discriminator):
+        save_discriminator(path, module, metadata=metadata)
+    else:
+        save_generator(path, module, metadata=metadata)
+
+
+def save_discriminator(path: Path | str, discriminator: Discriminator, *, metadata: Mapping[str, str] | None = None) -> None:
+    """Write a discriminator with its configuration."""
+    tensors = prefixed("discriminator.", discriminator.state_dict())
+    save_tensors(path, tensors, _described(DISCRIMINATOR_FORMAT, to_json(discriminator.config), metadata))
+
+
+def load_discriminator(path: Path | str, device: torch.device | str = "cpu") -> Discriminator:
+    """Read what `save_discriminator` wrote, in evaluation mode; raises CheckpointError as `load_generator`."""
+    tensors, metadata = load_tensors(path, DISCRIMINATOR_FORMAT, FORMAT_VERSION)
+    discriminator = Discriminator(_config_in(partial(from_json, DiscriminatorConfig), metadata, path))
+    load_weights(discriminator, _without_prefix(tensors, "discriminator."), path)
+    return discriminator.to(device).eval().requires_grad_(False)
+
+
+def _described(kind: str, config: str, metadata: Mapping[str, str] | None) -> dict[str, str]:
+    return {"format": kind, "format_version": str(FORMAT_VERSION), "config": config, **(metadata or {})}
+
+
+def _config_in(read: Callable[[str], _Config], metadata: Mapping[str, str], path: Path | str) -> _Config:
+    """The configuration in a file's metadata."""
+    try:
+        return read(metadata.get("config", ""))
+    except ConfigError as error:
+        raise CheckpointError(f"{path}: its configuration cannot be read: {error}. Was it written by another version?") from error
 
 
 def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], path: Path | str) -> None:

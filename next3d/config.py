@@ -246,6 +246,15 @@ def from_json(kind: type[_Config], text: str) -> _Config:
         raise ConfigError(f"{kind.__name__}: not a valid configuration ({error})") from error
 
 
+def read_generator_config(text: str) -> TriplaneConfig:
+    """The configuration of a generator of any kind, from what `to_json` wrote; raises ConfigError as `from_json`."""
+    try:
+        kind = json.loads(text).get("kind", "next3d")
+    except (json.JSONDecodeError, AttributeError) as error:
+        raise ConfigError(f"generator: not a valid configuration ({error})") from error
+    return from_json(TriplaneConfig if kind == "released-eg3d" else GeneratorConfig, text)
+
+
 def _build(kind: type[_Config], values: Any, where: str) -> _Config:
     if not isinstance(values, dict):
         raise ConfigError(f"{where}: expected an object with fields, found {type(values).__name__}")

@@ -12,12 +12,14 @@ import torch
 from dnnlib.errors import UserError
 from dnnlib.files import atomic_write
 from next3d.config import to_json
+from next3d.official.published import is_published
 from training.batch import Batch
 from training.config import TrainConfig
 from training.dataset import PortraitDataset
 from training.folders import make_run_folder
 from training.interrupt import StopRequest
 from training.loader import load_batches
+from training.pretrained import resume_published
 from training.report import Clock, Journal, progress_line
 from training.snapshots import SampleGrid, build_grid, save_snapshot
 from training.state import TrainState, new_state, resume
@@ -46,7 +48,7 @@ def train(
         outdir: where the numbered run folder goes; it is created when everything else has been checked.
         name: the folder's name after its number.
         device: where the networks are.
-        resume_from: a `.state` file to continue, or a network file to start from.
+        resume_from: a `.state` file to continue, or a network file or published snapshot to start from.
         say: receives lines for people.
 
     Raises:
@@ -54,7 +56,11 @@ def train(
     """
     state = new_state(config, dataset.topology, device)
     if resume_from is not None:
-        resume(resume_from, state)
+        if is_published(resume_from):
+            for line in resume_published(resume_from, state):
+                say(line)
+        else:
+            resume(resume_from, state)
         if state.images >= _goal(config):
             raise UserError(f"{resume_from}: has already seen {state.images / 1000:g} kimg; give a larger --kimg than {config.run.kimg:g}.")
     batches = load_batches(

@@ -132,7 +132,7 @@ def train_network(config: DemoConfig, data: Path, device: torch.device) -> tuple
     import shutil
 
     from dnnlib.files import atomic_write
-    from next3d.checkpoint import load_generator
+    from next3d.checkpoint import load_animatable
     from training.config import default_config
     from training.dataset import open_dataset
     from training.folders import run_name
@@ -152,20 +152,20 @@ def train_network(config: DemoConfig, data: Path, device: torch.device) -> tuple
     for source, name in pictures.items():
         with atomic_write(config.out / f"faces-{name}.png") as temporary:
             shutil.copyfile(folder / source, temporary)
-    network = load_generator(max(folder.glob("network-*.safetensors")))
+    network = load_animatable(max(folder.glob("network-*.safetensors")))
     return folder, sum(parameter.numel() for parameter in network.parameters())
 
 
 def measure(config: DemoConfig, network: Path, data: Path, device: torch.device, *, quick: bool) -> list[Measured]:
     """Print the figures of the trained and the untrained network, and keep them in `figures.txt`."""
     from dnnlib.files import atomic_write
-    from next3d.checkpoint import load_generator
+    from next3d.checkpoint import load_animatable
     from training.dataset import open_dataset
     from training.metrics.evaluate import QUICK, EvaluationSettings, evaluate
     from training.metrics.figures import figure_table
     from training.metrics.networks import load_discriminator, untrained_like
 
-    trained = load_generator(network, device)
+    trained = load_animatable(network, device)
     discriminator = load_discriminator(network.with_suffix(".state"), device)
     figures = evaluate(
         trained, untrained_like(trained), discriminator, open_dataset(data), QUICK if quick else EvaluationSettings(images=config.held_out)
@@ -181,12 +181,12 @@ def film_motions(config: DemoConfig, network: Path, device: torch.device) -> Non
     """One video per motion: four columns of faces, the mesh beside each."""
     from tqdm import tqdm
 
-    from next3d.checkpoint import load_generator
+    from next3d.checkpoint import load_animatable
     from next3d.media.performance import HeadPerformance
     from next3d.media.scene import VideoConfig, film, head_of
     from next3d.media.video import open_video
 
-    generator = load_generator(network, device)
+    generator = load_animatable(network, device)
     head = head_of(generator)
     video = VideoConfig(seeds=VIDEO_SEEDS, columns=4, rows=2, size=192, mesh=True)
     for motion in MOTIONS:

@@ -25,6 +25,7 @@ COMMANDS = {
     "data": ("next3d.commands.data:data", "Make and check data sets."),
     "samples": ("next3d.commands.samples:samples", "Write images, depth and shapes of generated heads."),
     "videos": ("next3d.commands.videos:videos", "Write videos of generated heads that move."),
+    "convert": ("next3d.commands.convert:convert", "Published EG3D and Next3D networks to files that run nothing."),
     "demo": ("next3d.commands.demo:demo", "Data, training and videos in one go, on a laptop."),
 }
 """Name → where the click command lives, and the line that `next3d --help` shows for it."""

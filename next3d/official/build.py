@@ -33,6 +33,7 @@ FOLDERS = {
 TOPOLOGY_NAMES = ("faces", "raw_uvcoords", "uvfaces")
 DERIVED_NAMES = ("dense_faces", "uvcoords", "face_uvcoords", "dataset_label_std")
 """Buffers of released networks that follow from others, or that only training used."""
+SUPERRES = "superresolution."
 FILTER_NAME = "resample_filter"
 OWN_ONLY = "mapping.w_avg"
 """The label embedding of a discriminator is never truncated: ours keeps a mean that nobody reads, released ones do not."""

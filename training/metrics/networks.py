@@ -19,7 +19,7 @@ def untrained_like(generator: Generator, seed: int = 0) -> Generator:
     """A generator of the same configuration and topology with fresh weights, in evaluation mode on the same device."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        fresh = Generator(generator.config, generator.topology.to("cpu"))
+        fresh = type(generator)(generator.config, generator.topology.to("cpu"))
     return fresh.to(next(generator.parameters()).device).eval().requires_grad_(False)
 
 

@@ -1,0 +1,45 @@
+"""`next3d convert`: published network pickles to files that run nothing when they are loaded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from dnnlib.params import EXISTING_FILE, OutputFile
+
+NETWORK_FILE = OutputFile(".safetensors")
+
+
+@click.command()
+@click.argument("official", type=EXISTING_FILE, metavar="OFFICIAL.pkl")
+@click.argument("out", type=NETWORK_FILE, metavar="OUT.safetensors")
+@click.option("--raw", type=NETWORK_FILE, help="Also write the generator without averaging.")
+@click.option("--discriminator", type=NETWORK_FILE, help="Also write the discriminator.")
+def convert(official: Path, out: Path, raw: Path | None, discriminator: Path | None) -> None:
+    """Convert a published EG3D or Next3D network; nothing inside the pickle is executed.
+
+    OUT gets the running average of the generator, which every command here takes as --network. The licence of the weights stays that
+    of their source.
+
+    \b
+    Examples:
+      next3d convert next3d_ffhq_512.pkl next3d-ffhq-512.safetensors
+      next3d convert ffhqrebalanced512-64.pkl eg3d.safetensors --discriminator eg3d-judge.safetensors
+    """
+    from next3d.checkpoint import save_converted
+    from next3d.official.published import AVERAGE, JUDGE, RAW, Published, describe
+
+    published = Published.open(official)
+    targets = {AVERAGE: out, RAW: raw, JUDGE: discriminator}
+    converted = {name: published.convert(name) for name, path in targets.items() if path is not None or name in published.snapshot.networks}
+    for line in published.summary():
+        click.echo(line)
+    for name, network in converted.items():
+        for line in describe(name, network):
+            click.echo(line)
+    for name, network in converted.items():
+        path = targets[name]
+        if path is not None:
+            save_converted(path, network.module, published.metadata(name))
+            click.echo(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
