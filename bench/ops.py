@@ -57,9 +57,9 @@ def cases() -> dict[str, tuple[Op, str]]:
     table["weighted_sum"] = (lambda b: weighted_sum(share, values, backend=b), "1024 rays, 16 samples, 16 channels")
 
     image, small = leaf(BATCH, 16, 64, 64), leaf(BATCH, 24, 32, 32)
-    table["blur"] = (lambda b: upfirdn2d(image, padding=(2, 1), backend=b), "16 channels, 64²")
-    table["downsample"] = (lambda b: upfirdn2d(image, down=2, padding=(1, 1), backend=b), "16 channels, 64² to 32²")
-    table["upsample"] = (lambda b: upfirdn2d(small, up=2, padding=(2, 1), gain=4.0, backend=b), "24 channels, 32² to 64²")
+    table["blur"] = (lambda b: upfirdn2d(image, padding=(2, 1, 2, 1), backend=b), "16 channels, 64²")
+    table["downsample"] = (lambda b: upfirdn2d(image, down=2, padding=1, backend=b), "16 channels, 64² to 32²")
+    table["upsample"] = (lambda b: upfirdn2d(small, up=2, padding=(2, 1, 2, 1), gain=4.0, backend=b), "24 channels, 32² to 64²")
 
     bias, scale, noise = leaf(16), leaf(BATCH, 16), leaf(BATCH, 1, 64, 64)
     table["bias_lrelu"] = (lambda b: bias_act(image, bias, act="lrelu", backend=b), "16 channels, 64²")

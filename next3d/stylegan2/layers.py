@@ -22,9 +22,9 @@ Noise = Literal["const", "none"] | torch.Generator | Callable[[tuple[int, ...]],
 NORM_EPS = 1e-8
 
 
-def normalize_second_moment(x: Tensor) -> Tensor:
-    """Scale each row of [N, D] to a mean square of one."""
-    return x * (x.square().mean(dim=1, keepdim=True) + NORM_EPS).rsqrt()
+def normalize_second_moment(x: Tensor, *, dim: int = 1, eps: float = NORM_EPS) -> Tensor:
+    """Scale each row of [N, D], or each line along another `dim`, to a mean square of one."""
+    return x * (x.square().mean(dim=dim, keepdim=True) + eps).rsqrt()
 
 
 class FullyConnected(nn.Module):
@@ -70,7 +70,9 @@ class Conv2d(nn.Module):
         self.weight_gain = 1 / np.sqrt(in_channels * kernel_size**2)
 
     def forward(self, x: Tensor, gain: float = 1.0) -> Tensor:
-        x = conv2d_resample(x, self.weight.to(x.dtype) * self.weight_gain, up=self.up, down=self.down)
+        weight = self.weight.to(x.dtype) * self.weight_gain
+        # Published weights are stored for convolving where a layer upsamples and for correlating elsewhere.
+        x = conv2d_resample(x, weight, up=self.up, down=self.down, padding=weight.shape[-1] // 2, flip_weight=self.up == 1)
         clamp = None if self.clamp is None else self.clamp * gain
         return bias_act(x, self.bias, act=self.act, gain=gain * 2**0.5 if self.act == "lrelu" else gain, clamp=clamp)
 
@@ -103,7 +105,18 @@ class SynthesisLayer(nn.Module):
     def forward(self, x: Tensor, style: Tensor, noise: Noise) -> Tensor:
         drawn = self._noise(len(x), noise)
         styles = self.affine(style)
-        return modulated_conv2d(x, self.weight, styles, noise=drawn, up=self.up, bias=self.bias, act="lrelu", clamp=self.clamp)
+        return modulated_conv2d(
+            x,
+            self.weight,
+            styles,
+            noise=drawn,
+            up=self.up,
+            padding=1,
+            flip_weight=self.up == 1,  # as `Conv2d`
+            bias=self.bias,
+            act="lrelu",
+            clamp=self.clamp,
+        )
 
     def _noise(self, batch: int, noise: Noise) -> Tensor | None:
         if noise == "none" or not self.use_noise:

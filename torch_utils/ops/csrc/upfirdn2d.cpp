@@ -1,7 +1,7 @@
 // Resampling with a separable filter on the CPU: rows first, then columns, one output row at a time. The reference is in ../upfirdn2d.py.
 //
-// Along each axis out[i] = sum over j of x[j] * filter[j * up + pad - i * down], with zeros outside of x and of the filter. The gradient
-// is of the same form: up and down change places, the filter is flipped, pad becomes taps - 1 - pad.
+// Along each axis, with a filter of its own, out[i] = sum over j of x[j] * filter[j * up + pad - i * down], with zeros outside of x and of
+// the filter. The gradient is of the same form: up and down change places, the filter is flipped, pad becomes taps - 1 - pad.
 //
 // Images may have their channels first or last; outputs are in the order of the input. With channels last a "number" below is a pixel of
 // C numbers.
@@ -20,18 +20,23 @@
 
 namespace {
 
+template <typename scalar_t>
 struct Axis {
     int64_t in, out, up, down, pad;
+    std::vector<scalar_t> filter;
+
+    int64_t taps() const { return static_cast<int64_t>(filter.size()); }
 };
 
 // The smallest integer >= a / b for b > 0.
 int64_t ceil_div(int64_t a, int64_t b) { return a >= 0 ? (a + b - 1) / b : -((-a) / b); }
 
-// Range [begin, end) of inputs that reach output i through `taps` taps; may exceed the image.
+// Range [begin, end) of inputs that reach output i; may exceed the image.
 struct Reach {
     int64_t begin, end;
-    Reach(const Axis& axis, int64_t taps, int64_t i)
-        : begin(ceil_div(i * axis.down - axis.pad, axis.up)), end(ceil_div(i * axis.down - axis.pad + taps, axis.up)) {}
+    template <typename scalar_t>
+    Reach(const Axis<scalar_t>& axis, int64_t i)
+        : begin(ceil_div(i * axis.down - axis.pad, axis.up)), end(ceil_div(i * axis.down - axis.pad + axis.taps(), axis.up)) {}
 };
 
 constexpr int64_t kTogether = 4;  // taps whose sum is taken in one pass
@@ -123,13 +128,11 @@ private:
 
 template <typename scalar_t>
 struct Filter {
-    const std::vector<scalar_t> taps;
-    const Axis rows, columns;
+    const Axis<scalar_t> rows, columns;
     const int64_t channels;  // numbers per pixel: 1 with channels first
-    const int64_t count = static_cast<int64_t>(taps.size());
     // A row is kept with `margin` zeros before it and as many as needed after it, so that no tap reads outside of it.
-    const int64_t margin = std::max<int64_t>(0, -Reach(columns, count, 0).begin);
-    const int64_t length = margin + std::max(columns.in, Reach(columns, count, columns.out + columns.up - 1).end) + columns.down;
+    const int64_t margin = std::max<int64_t>(0, -Reach(columns, 0).begin);
+    const int64_t length = margin + std::max(columns.in, Reach(columns, columns.out + columns.up - 1).end) + columns.down;
     const int64_t outputs = ceil_div(columns.out, columns.up);  // of the first phase, which has the most
 
     // Rows [first, last) of one image: in [rows.in, columns.in, channels], out [rows.out, columns.out, channels].
@@ -138,9 +141,9 @@ struct Filter {
         scalar_t* row = space.data() + margin * channels;
         for (int64_t i = first; i < last; i++) {
             Sum<scalar_t> sum({columns.in * channels, 1, 1, 1}, row);
-            const Reach reach(rows, count, i);
+            const Reach reach(rows, i);
             for (int64_t j = std::max<int64_t>(reach.begin, 0); j < std::min(reach.end, rows.in); j++) {
-                sum.add(in + j * columns.in * channels, taps[j * rows.up + rows.pad - i * rows.down]);
+                sum.add(in + j * columns.in * channels, rows.filter[j * rows.up + rows.pad - i * rows.down]);
             }
             sum.finish();
             along(row, out + i * columns.out * channels, phases.data());
@@ -156,9 +159,9 @@ struct Filter {
             if (apart) steps.out_step = 1;
             if (columns.up == 1 && columns.down == 1) steps = {own * channels, 1, 1, 1};
             Sum<scalar_t> sum(steps, apart ? phases + phase * outputs : out + phase * channels);
-            const Reach reach(columns, count, phase);
+            const Reach reach(columns, phase);
             for (int64_t j = reach.begin; j < reach.end; j++) {
-                sum.add(row + j * channels, taps[j * columns.up + columns.pad - phase * columns.down]);
+                sum.add(row + j * channels, columns.filter[j * columns.up + columns.pad - phase * columns.down]);
             }
             sum.finish();
         }
@@ -178,9 +181,13 @@ struct Filter {
     }
 };
 
-at::Tensor upfirdn2d(const at::Tensor& x, at::ArrayRef<double> taps, int64_t up, int64_t down, int64_t pad, int64_t height, int64_t width) {
+// up, down and pad are pairs (columns, rows).
+at::Tensor upfirdn2d(const at::Tensor& x, at::ArrayRef<double> taps_x, at::ArrayRef<double> taps_y, at::IntArrayRef up, at::IntArrayRef down,
+                     at::IntArrayRef pad, int64_t height, int64_t width) {
     TORCH_CHECK(x.dim() == 4, "x: expected [N, C, H, W], got ", x.sizes());
-    TORCH_CHECK(!taps.empty() && up > 0 && down > 0 && height >= 0 && width >= 0, "upfirdn2d: taps, up, down and size must be positive");
+    TORCH_CHECK(up.size() == 2 && down.size() == 2 && pad.size() == 2, "upfirdn2d: up, down and pad must be pairs");
+    TORCH_CHECK(!taps_x.empty() && !taps_y.empty() && up[0] > 0 && up[1] > 0 && down[0] > 0 && down[1] > 0 && height >= 0 && width >= 0,
+                "upfirdn2d: taps, up, down and size must be positive");
     const bool last = x.size(1) > 1 && !x.is_contiguous() && x.is_contiguous(at::MemoryFormat::ChannelsLast);
     const at::MemoryFormat order = last ? at::MemoryFormat::ChannelsLast : at::MemoryFormat::Contiguous;
     const at::Tensor source = x.contiguous(order);
@@ -189,8 +196,9 @@ at::Tensor upfirdn2d(const at::Tensor& x, at::ArrayRef<double> taps, int64_t up,
     const int64_t in_size = x.size(2) * x.size(3) * channels, out_size = height * width * channels, bands = last ? kBands : 1;
     if (out.numel() == 0) return out;
     AT_DISPATCH_FLOATING_TYPES(x.scalar_type(), "upfirdn2d", [&] {
-        const Axis rows{x.size(2), height, up, down, pad}, columns{x.size(3), width, up, down, pad};
-        const Filter<scalar_t> filter{{taps.begin(), taps.end()}, rows, columns, channels};
+        const Axis<scalar_t> columns{x.size(3), width, up[0], down[0], pad[0], {taps_x.begin(), taps_x.end()}};
+        const Axis<scalar_t> rows{x.size(2), height, up[1], down[1], pad[1], {taps_y.begin(), taps_y.end()}};
+        const Filter<scalar_t> filter{rows, columns, channels};
         const scalar_t* from = source.const_data_ptr<scalar_t>();
         scalar_t* to = out.mutable_data_ptr<scalar_t>();
         at::parallel_for(0, images * bands, std::max<int64_t>(1, 16384 * bands / out_size), [&](int64_t begin, int64_t end) {
@@ -206,7 +214,7 @@ at::Tensor upfirdn2d(const at::Tensor& x, at::ArrayRef<double> taps, int64_t up,
 }  // namespace
 
 TORCH_LIBRARY_FRAGMENT(next3d, m) {
-    m.def("upfirdn2d(Tensor x, float[] taps, int up, int down, int pad, SymInt height, SymInt width) -> Tensor");
+    m.def("upfirdn2d(Tensor x, float[] taps_x, float[] taps_y, int[] up, int[] down, int[] pad, SymInt height, SymInt width) -> Tensor");
 }
 
 TORCH_LIBRARY_IMPL(next3d, CPU, m) {
