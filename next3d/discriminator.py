@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from next3d.config import DiscriminatorConfig
 from next3d.stylegan2.layers import Conv2d, FullyConnected
 from next3d.stylegan2.mapping import MappingNetwork
 from next3d.stylegan2.synthesis import BASE_RESOLUTION, block_resolutions
+from torch_utils.ops.resize import resize
 
 STD_EPS = 1e-8
 
@@ -100,7 +100,7 @@ class Discriminator(nn.Module):
             raise ValueError(f"discriminator: image {tuple(image.shape)}, expected [N, 3, {resolution}, {resolution}]")
         if (mesh_image is not None) != self.config.mesh_image:
             raise ValueError(f"discriminator: mesh_image is {'given' if mesh_image is not None else 'missing'}, config says otherwise")
-        raw = F.interpolate(image_raw, size=(resolution, resolution), mode="bilinear", align_corners=False, antialias=True)
+        raw = resize(image_raw, resolution)
         parts = [image, raw] if mesh_image is None else [image, raw, mesh_image]
         x = torch.cat(parts, dim=1)
         for res in self.resolutions:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from functools import partial
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from next3d.config import SuperresConfig
 from next3d.stylegan2.layers import Noise
 from next3d.stylegan2.synthesis import SynthesisBlock
 from next3d.types import Probe
+from torch_utils.ops.resize import resize
 
 BLOCK_ROWS = 3
 
@@ -40,8 +40,7 @@ class Superresolution(nn.Module):
         """features in [-1, 1], their first three channels are the raw image; rows [N, L, W]; `probe` receives "first_image"."""
         rows = rows[:, -1:].expand(-1, BLOCK_ROWS, -1)
         if features.shape[-1] != self.input_resolution:
-            size = (self.input_resolution, self.input_resolution)
-            features = F.interpolate(features, size=size, mode="bilinear", align_corners=False, antialias=self.antialias)
+            features = resize(features, self.input_resolution, mode="antialiased" if self.antialias else "none")
         x, image = self.block0(features, features[:, :3], rows, noise)
         if probe is not None:
             probe("first_image", image)

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from next3d.generator import Generator
 from next3d.types import Planes
+from torch_utils.ops.resize import resize
 
 BLUR_REACH = 3.0
 """The blur's kernel ends at so many standard deviations."""
@@ -64,4 +65,4 @@ def _blur_matrix(size: int, sigma: float) -> Tensor:
 
 def resize_raw(images: Tensor, resolution: int) -> Tensor:
     """Real images [N, 3, H, H] at the neural rendering resolution: what `image_raw` of a perfect generator would be."""
-    return F.interpolate(images, size=(resolution, resolution), mode="bilinear", antialias=True, align_corners=False)
+    return resize(images, resolution)
