@@ -80,8 +80,8 @@ def load_prefix(
     return machine.run(), machine.position
 
 
-def load_object_npy(data: bytes | memoryview, *, where: str) -> Any:
-    """What an `.npy` file of Python objects holds: nested lists of them, or the object of an array without dimensions.
+def load_object_npy(data: bytes | memoryview, *, where: str, known: Mapping[tuple[str, str], Global] | None = None) -> Any:
+    """What an `.npy` file of Python objects holds: nested lists of them, or the object of an array without dimensions; see `loads`.
 
     Raises:
         PickleError: another kind of file or array, damaged, or a pickle that `loads` refuses.
@@ -96,7 +96,7 @@ def load_object_npy(data: bytes | memoryview, *, where: str) -> Any:
         raise PickleError(f"{where}: the header of the .npy file is damaged; get the file again")
     if not kind[1].startswith(b"'|O"):
         raise PickleError(f"{where}: an array of {printable(kind[1].decode('latin-1'))}, expected one of Python objects")
-    return loads(view[end:], where=where, encoding="latin1")
+    return loads(view[end:], where=where, known=known, encoding="latin1")
 
 
 class _Machine(PickleBytes):

@@ -162,6 +162,11 @@ class Embedding:
         points: Array = (vertices[triangles[self.faces]] * self.barycentrics[..., None]).sum(-2)
         return points
 
+    def nearest_vertices(self, triangles: Indices) -> Indices:
+        """[..., L]: the corner with the largest weight."""
+        corner = self.barycentrics.argmax(-1)[..., None]
+        return np.take_along_axis(triangles[self.faces], corner, axis=-1)[..., 0]
+
 
 def read_embeddings(paths: tuple[Path, ...], triangle_count: int) -> tuple[Embedding, Embedding | None]:
     """The 68 landmarks of a head seen from the front, and those of the contour by yaw, if there are any.
@@ -225,7 +230,8 @@ def _topology(files: FlameFiles, numbers: LinearHead, faces: Indices) -> Topolog
     triangles = torch.from_numpy(faces)
     uvs, uv_faces = _texture(files.template, faces)
     landmarks, contour = read_embeddings(files.embedding, len(faces))
-    surface = HeadSurface(vertices, faces, numbers.weights.double().numpy(), landmarks.at(vertices, faces))
+    weights = numbers.weights.double().numpy()
+    surface = HeadSurface(vertices, faces, weights, landmarks.at(vertices, faces), landmarks.nearest_vertices(faces))
     regions = find_regions(surface, {} if files.masks is None else _read_masks(files.masks, len(vertices)))
     mask = region_uv_mask(triangles, uvs, uv_faces, regions) if files.uv_mask is None else read_uv_mask(files.uv_mask)
     return Topology(

@@ -6,7 +6,6 @@ The landmark embeddings are pickles, too, the `.npy` ones with NumPy's header in
 
 from __future__ import annotations
 
-import io
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,8 +18,9 @@ from scipy.sparse import coo_matrix, csr_matrix
 
 from dnnlib.errors import ConfigError, DatasetError
 from dnnlib.inert import Opaque
-from dnnlib.safe_pickle import loads
+from dnnlib.safe_pickle import load_object_npy, loads
 from next3d.head import FLAME_VARIABLE
+from next3d.official.storages import TensorReader
 
 Array = NDArray[Any]
 
@@ -143,12 +143,14 @@ def read_record(path: Path) -> dict[str, Any]:
         PickleError: damaged, or asks for more than FLAME's data needs; nothing of it is run.
     """
     try:
-        data = memoryview(path.read_bytes())
+        data = path.read_bytes()
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror}); check the file and its permissions.") from error
+    known = TensorReader(str(path)).known()  # DECA's embedding holds tensors
     if path.suffix.lower() == ".npy":
-        data = data[_pickle_start(data, path) :]
-    record = loads(data, where=str(path), opaque=_is_known_class, encoding="latin1")
+        record = load_object_npy(data, where=str(path), known=known)
+    else:
+        record = loads(data, where=str(path), known=known, opaque=_is_known_class, encoding="latin1")
     if not isinstance(record, dict):
         raise DatasetError(f"{path}: holds one {type(record).__name__}, expected a dictionary of arrays; download the file again.")
     return record
@@ -159,22 +161,8 @@ def _is_known_class(module: str, name: str) -> bool:
     return module.split(".")[0] == "chumpy" or (module.startswith("scipy.sparse") and name in _BY_COLUMN)
 
 
-def _pickle_start(data: memoryview, path: Path) -> int:
-    """Where the pickle begins in the .npy file of an object array."""
-    stream = io.BytesIO(data[: 1 << 16])
-    try:
-        version = np.lib.format.read_magic(stream)
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        dtype = read(stream)[2]
-    except (ValueError, SyntaxError, TypeError) as error:
-        raise DatasetError(f"{path}: is not a readable .npy file ({error}); download it again.") from error
-    if not dtype.hasobject:
-        raise DatasetError(f"{path}: holds plain numbers, expected a dictionary of arrays; is it another file of that name?")
-    return stream.tell()
-
-
 def as_array(record: Mapping[str, Any], key: str, path: Path) -> Array:
-    """The numbers under a key: an array, a list of them, a number, or one that chumpy wraps.
+    """The numbers under a key: an array, a tensor, a list of them, a number, or one that chumpy wraps.
 
     Raises:
         DatasetError: the key is missing, or holds something else, or numbers that are not finite.
@@ -182,7 +170,7 @@ def as_array(record: Mapping[str, Any], key: str, path: Path) -> Array:
     value = _plain(_entry(record, key, path))
     try:
         array = np.asarray(value)
-    except ValueError:  # a list of unequal lengths
+    except (ValueError, TypeError):  # a list of unequal lengths, a tensor of a type that NumPy has not
         array = np.empty(0, dtype=object)
     if array.dtype.kind not in "iuf":
         shown = value if isinstance(value, Opaque) else f"{type(value).__name__} of something else"

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from scipy.ndimage import uniform_filter
 from scipy.sparse import coo_matrix, csr_matrix
 from scipy.sparse.csgraph import connected_components, dijkstra
-from scipy.spatial import cKDTree
 from torch import Tensor
 
 from next3d.head.chart import Indices, inside_polygon
@@ -50,6 +49,8 @@ class HeadSurface:
     """[V, 5], skinning weights."""
     landmarks: Array
     """[68, 3]."""
+    landmark_vertices: Indices
+    """[68]: the vertex nearest to each landmark on its triangle: the lips touch, so the nearest in space might be on the other one."""
 
 
 @dataclass(frozen=True)
@@ -76,10 +77,12 @@ def find_eyeballs(surface: HeadSurface) -> dict[str, Eyeball]:
 
 
 def _eyeball(surface: HeadSurface, mask: Mask) -> Eyeball:
-    points = surface.vertices[mask]
-    offset = points - 0.5 * (points.min(0) + points.max(0))
+    points = surface.vertices[mask] - surface.vertices[mask].mean(0)
+    # The centre of the closest sphere |p|² = 2 p·c + r² - |c|², which need not be closed.
+    sphere = np.linalg.lstsq(np.column_stack([2 * points, np.ones(len(points))]), (points**2).sum(1), rcond=None)[0]
+    offset = points - sphere[:3]
     distance = np.linalg.norm(offset, axis=1)
-    radius = float(np.median(distance))
+    radius = max(float(np.median(distance)), 1e-9)
     gaze = np.array([0.0, 0.0, 1.0])
     if distance.max() > CORNEA_BULGE * radius:
         gaze = offset[distance.argmax()] / distance.max()
@@ -88,7 +91,7 @@ def _eyeball(surface: HeadSurface, mask: Mask) -> Eyeball:
 
 
 def find_regions(surface: HeadSurface, known: Mapping[str, Mask]) -> dict[str, Mask]:
-    """Vertex masks [V] by name, see `Topology.regions`.
+    """Vertex masks [V] by name, see `Topology.regions`; all but the eyes are sought on the largest connected part, the skin.
 
     Args:
         surface: the head.
@@ -98,10 +101,10 @@ def find_regions(surface: HeadSurface, known: Mapping[str, Mask]) -> dict[str, M
         face, lips, mouth_interior, left_lids, right_lids; eyes and irises if the eyeballs are separate; and what else is known.
     """
     eyeballs = find_eyeballs(surface)
-    skin = np.ones(len(surface.vertices), dtype=bool)
+    _, part = connected_components(_graph(surface), directed=False)
+    skin: Mask = part == np.bincount(part).argmax()
     regions: dict[str, Mask] = {}
     for side, ball in eyeballs.items():
-        skin &= ~ball.mask
         regions[f"{side}_eye"] = ball.mask
         regions[f"{side}_iris"] = ball.mask.copy()
         regions[f"{side}_iris"][ball.mask] = ball.angle < IRIS_ANGLE
@@ -116,7 +119,7 @@ def find_regions(surface: HeadSurface, known: Mapping[str, Mask]) -> dict[str, M
     lids = regions["left_lids"] | regions["right_lids"]
     face = (known.get("face", _face(surface)) | lips | lids) & skin & ~interior & ~hidden
     regions |= {"face": face, "lips": lips, "mouth_interior": interior}
-    taken = face | interior | ~skin
+    taken = np.any([face, interior, *(ball.mask for ball in eyeballs.values())], axis=0)
     for name in sorted(known.keys() - regions.keys()):
         regions[name] = known[name] & ~taken
         taken = taken | regions[name]
@@ -127,8 +130,7 @@ class _Ring:
     """A closed path along edges of the skin through landmarks, and what it encloses."""
 
     def __init__(self, surface: HeadSurface, skin: Mask, landmarks: Sequence[int]) -> None:
-        graph, own = _graph(surface), np.flatnonzero(skin)
-        stops = own[cKDTree(surface.vertices[own]).query(surface.landmarks[list(landmarks)])[1]]
+        graph, stops = _graph(surface), surface.landmark_vertices[list(landmarks)]
         _, before = dijkstra(graph, directed=False, indices=stops, return_predecessors=True)
         self.on_ring = np.zeros(len(skin), dtype=bool)
         for start, end in enumerate(np.roll(stops, -1)):
@@ -167,8 +169,11 @@ def region_colors(surface: HeadSurface, regions: Mapping[str, Mask]) -> Array:
     colors = skin_colors(100 * (surface.vertices - eyes))
     lids = regions["left_lids"] | regions["right_lids"]
     colors[lids] = LID
-    nearest = cKDTree(surface.landmarks[[*UPPER_LANDMARKS, *LOWER_LANDMARKS]]).query(surface.vertices)[1]
-    for lip, tone in ((nearest < len(UPPER_LANDMARKS), UPPER_LIP), (nearest >= len(UPPER_LANDMARKS), LOWER_LIP)):
+    upper, lower = (
+        dijkstra(_graph(surface), directed=False, indices=surface.landmark_vertices[list(landmarks)], min_only=True)
+        for landmarks in (UPPER_LANDMARKS, LOWER_LANDMARKS)
+    )
+    for lip, tone in ((upper <= lower, UPPER_LIP), (upper > lower, LOWER_LIP)):
         part = regions["lips"] & lip
         colors[part] = (1 - LIP_STRENGTH) * colors[part] + LIP_STRENGTH * tone
     colors[regions["mouth_interior"]] = MOUTH_INTERIOR

@@ -236,6 +236,16 @@ def test_landmarks_of_separate_files_are_the_same(tmp_path: Path, head: LinearHe
         assert torch.equal(getattr(other.topology, name), getattr(head.topology, name)), name
 
 
+def test_tensors_in_the_embedding_are_read(tmp_path: Path, head: LinearHeadModel) -> None:
+    """DECA's landmark_embedding.npy holds the contour as tensors of torch, which are objects of their own in a pickle."""
+    FAKE.write(tmp_path)
+    tensors = {key: torch.from_numpy(np.stack(FAKE.landmarks[key])) for key in ("dynamic_lmk_faces_idx", "dynamic_lmk_bary_coords")}
+    (tmp_path / "landmark_embedding.npy").write_bytes(dump_npy({**FAKE.landmarks, **tensors}))
+    other = load_flame(tmp_path)
+    for name in ("contour_faces", "contour_barycentrics"):
+        assert torch.equal(getattr(other.topology, name), getattr(head.topology, name)), name
+
+
 def test_without_a_contour_there_are_still_68_landmarks(tmp_path: Path, head: LinearHeadModel) -> None:
     FAKE.write(tmp_path)
     full = {key: value for key, value in FAKE.landmarks.items() if key.startswith("full")}
