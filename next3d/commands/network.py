@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,10 +107,11 @@ def open_head(path: Path, generator: TriplaneGenerator, advice: str) -> HeadMode
         UserError: it names none, or the model has changed since.
     """
     from next3d.generator import Generator
+    from next3d.head import FLAME_VARIABLE
     from next3d.media.scene import head_of
 
-    if isinstance(generator, Generator) and not generator.config.head:
-        raise UserError(f"{path}: this network was trained on meshes and names no head model; {advice}.")
+    if isinstance(generator, Generator) and not (generator.config.head or os.environ.get(FLAME_VARIABLE)):
+        raise UserError(f"{path}: this network was trained on meshes and names no head model; {advice}, or, for FLAME's mesh, give --flame.")
     try:
         return head_of(generator)
     except UserError as error:

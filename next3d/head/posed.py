@@ -9,7 +9,7 @@ from torch import Tensor
 from dnnlib.errors import DatasetError
 from next3d.head.model import OBJECT_TO_WORLD
 from next3d.head.obj import read_obj, read_vertices
-from next3d.head.topology import Topology
+from next3d.head.topology import Topology, triangle_set
 from next3d.types import HeadMesh
 
 LANDMARKS = 68
@@ -24,7 +24,7 @@ class PosedHeadReader:
 
     def __init__(self, topology: Topology) -> None:
         self._topology = topology.to("cpu")
-        self._triangles = _as_set(self._topology.faces)
+        self._triangles = triangle_set(self._topology.faces)
         self._accepted: bytes | None = None
 
     def read(self, data: bytes, shown: str, landmarks: Tensor | None = None) -> HeadMesh:
@@ -60,7 +60,7 @@ class PosedHeadReader:
             )
         start = data.find(b"\nf ")
         if start >= 0 and data[start:] != self._accepted:
-            if not torch.equal(_as_set(read_obj(data, shown).faces), self._triangles):
+            if not torch.equal(triangle_set(read_obj(data, shown).faces), self._triangles):
                 raise DatasetError(
                     f"{shown}: has as many vertices as the network's mesh, but other triangles; "
                     "export the head with the template of the network's training data."
@@ -85,11 +85,6 @@ def read_landmarks(data: bytes, shown: str) -> Tensor:
             "leave this head out."
         )
     return torch.from_numpy(numbers.reshape(LANDMARKS, 3))
-
-
-def _as_set(faces: Tensor) -> Tensor:
-    """Triangles [F, 3] in an order of their own, corners ascending."""
-    return torch.unique(faces.sort(dim=1).values, dim=0)
 
 
 def _check_near(points: Tensor, vertices: Tensor, shown: str) -> None:

@@ -86,3 +86,8 @@ class Topology:
         sample = torch.arange(len(vertices), device=vertices.device)[:, None, None]
         outline = (vertices[sample, index] * self.contour_barycentrics[row][..., None]).sum(dim=2)
         return torch.cat([outline, self.landmarks(vertices)[:, outline.shape[1] :]], dim=1)
+
+
+def triangle_set(faces: Tensor) -> Tensor:
+    """Triangles [F, 3] in an order of their own, corners ascending: equal for meshes that list the same triangles differently."""
+    return torch.unique(faces.sort(dim=1).values, dim=0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -11,8 +12,9 @@ from torch import Tensor
 
 from dnnlib.errors import CheckpointError, ConfigError, UserError
 from next3d.generator import Generator, TriplaneGenerator
-from next3d.head import load_head
+from next3d.head import FLAME_VARIABLE, load_head
 from next3d.head.model import HeadModel
+from next3d.head.topology import triangle_set
 from next3d.media.images import Pixels, make_grid, resize, to_pixels
 from next3d.media.mesh_preview import render_preview
 from next3d.media.performance import Performance, copies, front_camera, walk_rows
@@ -43,19 +45,25 @@ class VideoConfig:
 
 
 def head_of(generator: TriplaneGenerator) -> HeadModel:
-    """The head model that a network was trained with.
+    """The head model that a network was trained with; FLAME, if the user has it, for networks that only know FLAME's mesh.
 
     Raises:
         UserError: it has no mesh, or was trained on meshes alone, so nothing knows how its head moves; or the model has changed since.
     """
-    if not isinstance(generator, Generator) or not generator.config.head:
+    if not isinstance(generator, Generator):
         raise UserError("this network names no head model, so nothing here knows how its head moves.")
-    head = load_head(generator.config.head).to(device_of(generator))
-    if not torch.equal(head.topology.faces.to("cpu"), generator.topology.faces.to("cpu")):
+    name = generator.config.head
+    if not name and not os.environ.get(FLAME_VARIABLE):
+        raise UserError("this network names no head model, so nothing here knows how its head moves.")
+    head = load_head(name or "flame").to(device_of(generator))
+    model, own = head.topology.faces, generator.topology.faces
+    if name and not torch.equal(model, own):
         raise CheckpointError(
-            f"this network was trained with another version of the head model '{generator.config.head}': its triangles differ. "
+            f"this network was trained with another version of the head model '{name}': its triangles differ. "
             "Train it again, or use the program version that wrote it."
         )
+    if not name and not torch.equal(triangle_set(model), triangle_set(own)):  # its own mesh file lists FLAME's triangles in another order
+        raise UserError("this network names no head model, and its mesh is not FLAME's; nothing here knows how its head moves.")
     return head
 
 
