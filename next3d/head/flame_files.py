@@ -87,32 +87,36 @@ def find_flame(path: str | os.PathLike[str] | None = None) -> FlameFiles:
     return FlameFiles(model, template, _embedding(place, found, model), _first(found, MASKS_NAMES), _first(found, UV_MASK_NAMES))
 
 
-def _listing(root: Path, depth: int) -> dict[str, Path]:
-    """Files by their name in lower case; of equal names the one nearest to the root, then the first in the alphabet."""
-    found: dict[str, Path] = {}
+def _listing(root: Path, depth: int) -> dict[str, list[Path]]:
+    """Files by their name in lower case; of equal names only those nearest to the root, by the alphabet."""
+    found: dict[str, list[Path]] = {}
     folders = [root]
     for _ in range(depth + 1):
-        below: list[Path] = []
-        for folder in folders:
-            try:
-                entries = sorted(folder.iterdir())
-            except OSError:
-                continue
-            below += [entry for entry in entries if entry.is_dir()]
-            for entry in entries:
-                if entry.is_file():
-                    found.setdefault(entry.name.lower(), entry)
-        folders = below
+        entries = [entry for folder in folders for entry in _entries(folder)]
+        level: dict[str, list[Path]] = {}
+        for entry in entries:
+            if entry.is_file():
+                level.setdefault(entry.name.lower(), []).append(entry)
+        found = level | found
+        folders = [entry for entry in entries if entry.is_dir()]
     return found
 
 
-def _first(found: Mapping[str, Path], names: tuple[str, ...]) -> Path | None:
-    return next((found[name] for name in names if name in found), None)
+def _entries(folder: Path) -> list[Path]:
+    """What is in a folder; nothing where it may not be read."""
+    try:
+        return sorted(folder.iterdir())
+    except OSError:
+        return []
 
 
-def _only_model(root: Path, found: Mapping[str, Path]) -> Path:
+def _first(found: Mapping[str, list[Path]], names: tuple[str, ...]) -> Path | None:
+    return next((found[name][0] for name in names if name in found), None)
+
+
+def _only_model(root: Path, found: Mapping[str, list[Path]]) -> Path:
     for group in MODEL_NAMES:
-        models = [found[name] for name in group if name in found]
+        models = [file for name in group for file in found.get(name, [])]
         if len(models) > 1:
             shown = ", ".join(str(model) for model in models)
             raise ConfigError(f"{root}: holds several FLAME models ({shown}); give the path of one of these files.")
@@ -122,7 +126,7 @@ def _only_model(root: Path, found: Mapping[str, Path]) -> Path:
     raise ConfigError(f"{root}: no FLAME here, expected {names}; get it at {SITE}, then give --flame FOLDER or set {FLAME_VARIABLE}.")
 
 
-def _embedding(place: str, found: Mapping[str, Path], model: Path) -> tuple[Path, ...]:
+def _embedding(place: str, found: Mapping[str, list[Path]], model: Path) -> tuple[Path, ...]:
     whole, static, dynamic = (_first(found, names) for names in (EMBEDDING_NAMES, STATIC_NAMES, DYNAMIC_NAMES))
     if whole is not None:
         return (whole,)

@@ -51,6 +51,10 @@ def test_a_path_that_leads_nowhere_and_several_models_are_refused(tmp_path: Path
     with pytest.raises(ConfigError, match=r"holds several FLAME models \(.*flame2023\.pkl, .*generic_model\.pkl\)"):
         load_flame(tmp_path)
     assert load_flame(tmp_path / "FLAME2023").identifier == "flame-2023"
+    (tmp_path / "FLAME2023").rename(tmp_path / "FLAME2019")
+    (tmp_path / "FLAME2019" / "flame2023.pkl").rename(tmp_path / "FLAME2019" / "generic_model.pkl")
+    with pytest.raises(ConfigError, match=r"holds several FLAME models \(.*FLAME2019/generic_model\.pkl, .*FLAME2020/generic_model\.pkl\)"):
+        load_flame(tmp_path)
 
 
 def changed(key: str, change: Callable[[np.ndarray], np.ndarray]) -> FakeFlame:
