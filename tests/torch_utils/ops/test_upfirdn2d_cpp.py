@@ -80,6 +80,18 @@ def test_operator_is_registered_as_torch_expects(rng):
     torch.library.opcheck(torch.ops.next3d.upfirdn2d, (last, [0.1, 0.4, 0.5], [0.1, 0.4, 0.5], [1, 1], [2, 2], [1, 1], 3, 3))
 
 
+@pytest.mark.parametrize("filter", [BINOMIAL, (BINOMIAL, LONG[:4])], ids=["C++", "dense"])
+def test_compiles_in_one_graph(filter, rng):
+    x = torch.randn(2, 3, 5, 6, generator=rng, requires_grad=True)
+    compiled = torch.compile(lambda x: upfirdn2d(x, filter, up=(1, 2), padding=(2, -1, 3, 0)), backend="aot_eager", fullgraph=True)
+    results = []
+    for function in (compiled, lambda x: upfirdn2d(x, filter, up=(1, 2), padding=(2, -1, 3, 0))):
+        y = function(x)
+        results.append((y, *torch.autograd.grad(y.square().sum(), x)))
+    for actual, expected in zip(*results, strict=True):
+        torch.testing.assert_close(actual, expected)
+
+
 @pytest.mark.parametrize(("up", "down", "padding"), [(1, 1, (2, 1, 2, 1)), (2, 1, (2, 1, 2, 1)), (1, 2, 1), ((1, 2), (2, 1), 3)])
 def test_flops_are_counted_as_for_the_reference(up, down, padding):
     counts = []
