@@ -119,9 +119,9 @@ def own_table(head: HeadModel, count: int) -> dict[str, NDArray[np.float32]]:
     return neutral
 
 
-def write_own(root: Path, count: int, resolution: int) -> Path:
-    """Our own layout, version 1, with heads of `small_head`: a folder, or a zip if the name ends in `.zip`."""
-    head = small_head()
+def write_own(root: Path, count: int, resolution: int, head: LinearHeadModel | None = None) -> Path:
+    """Our own layout, version 1, with heads of `small_head` or another model: a folder, or a zip if the name ends in `.zip`."""
+    head = head or small_head()
     folder = root.with_suffix("") if root.suffix == ".zip" else root
     names = [f"images/00000/img{index:08d}.png" for index in range(count)]
     for index, name in enumerate(names):

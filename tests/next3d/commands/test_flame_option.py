@@ -19,6 +19,7 @@ from next3d.generator import Generator
 from next3d.head import FLAME_VARIABLE
 from next3d.head.flame import load_flame
 from tests.flame_files import fake_flame
+from tests.training.factory import write_own
 
 Run = Callable[..., tuple[int, str]]
 
@@ -55,6 +56,20 @@ def test_a_network_of_flame_heads_is_shown_with_them(tmp_path: Path, monkeypatch
     code, message = run(*arguments, "--outdir", tmp_path / "out", "--flame", folder, "--mesh")
     assert code == 0, message
     assert (tmp_path / "out" / "seed0000-mesh.png").exists()
+
+
+def test_data_of_flame_heads_is_found_whatever_the_folder_is_called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: Run) -> None:
+    """The version is only known by names; the numbers decide whether it is the same model."""
+    monkeypatch.delenv(FLAME_VARIABLE, raising=False)
+    head = load_flame(fake_flame().write(tmp_path / "FLAME2020"))
+    data = write_own(tmp_path / "portraits", 3, 16, head)
+    code, message = run("data", "check", data)
+    assert code == 2
+    assert "head model 'flame-2020' cannot be loaded: no FLAME here" in message
+    assert run("data", "check", data, "--flame", fake_flame().write(tmp_path / "renamed"))[0] == 0
+    code, message = run("data", "check", data, "--flame", fake_flame(seed=1).write(tmp_path / "other"))
+    assert code == 2
+    assert "was made with head model 'flame-2020'" in message
 
 
 def test_a_network_keeps_the_contour(tmp_path: Path) -> None:
