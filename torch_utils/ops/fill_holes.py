@@ -75,8 +75,8 @@ def _fill_holes_ref(mask: Tensor, start: Start) -> Tensor:
     else:
         outside[..., 1:-1, 1:-1] = 0
     while True:
-        before = outside
         for _ in range(STEPS_PER_LOOK):
+            before = outside
             across = F.max_pool2d(outside, (1, 3), stride=1, padding=(0, 1))
             down = F.max_pool2d(outside, (3, 1), stride=1, padding=(1, 0))
             outside = torch.maximum(across, down) * free

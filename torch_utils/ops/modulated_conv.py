@@ -41,8 +41,7 @@ def conv2d_resample(
         flip_filter: as in `upfirdn2d`.
 
     Returns:
-        [N, O, (H * up + padding of y - rows) / down + 1, the same for W], rounded down; with up and down sizes are those of
-        `upsample2d` and `downsample2d`.
+        [N, O, (H * up + padding of y - rows + 1) // down, the same for W].
 
     Raises:
         ValueError: arguments of another form, or an image that is smaller than weight and filter.
