@@ -135,7 +135,7 @@ def _check_filters(tensors: Mapping[str, Tensor]) -> None:
     line = torch.tensor(BINOMIAL)
     expected = torch.outer(line, line) / line.sum() ** 2
     for name, value in tensors.items():
-        if name.endswith(FILTER_NAME) and not (value.shape == expected.shape and torch.allclose(value.float(), expected, atol=1e-3)):
+        if name.endswith(FILTER_NAME) and not (value.shape == expected.shape and torch.allclose(value.float(), expected, atol=1e-5)):
             raise CheckpointError(f"{name!r} is not the binomial filter [1, 3, 3, 1]; networks with another one cannot be used here")
 
 
