@@ -76,20 +76,23 @@ class Comparison:
 
 
 def compare(name: str, found: Tensor, expected: Tensor, agreeing: Tensor | None = None) -> Comparison:
-    """Judge an array; `agreeing` is a mask, broadcast to it, of the values that count."""
+    """Judge an array; `agreeing` is a mask of the values that count, broadcast to it. Samples beyond the mask count."""
     if found.shape != expected.shape:
         return Comparison(name, float("inf"), float("inf"), False, f"shape {list(found.shape)}, stored {list(expected.shape)}")
     if found.numel() == 0:
         return Comparison(name, 0.0, 0.0, True, "empty")
     found, expected = found.detach().double(), expected.double()
-    error = torch.where(agreeing.expand_as(found), (found - expected).abs(), 0) if agreeing is not None else (found - expected).abs()
+    error = (found - expected).abs()
+    if agreeing is not None:
+        count = min(len(agreeing), len(error))
+        error[:count] = torch.where(agreeing[:count], error[:count], 0)
     worst, scale = float(error.max()), float(expected.abs().max())
     largest = worst / scale if scale else worst
     rms = float(error.norm() / expected.norm().clamp_min(1e-30))
     rule = tolerance_of(name)
     if rule.share is not None:
         counted = (found >= 0) | (expected >= 0)
-        share = float((error[counted] > (rule.absolute or 0)).double().mean())
+        share = float((error[counted] > (rule.absolute or 0)).sum()) / max(int(counted.sum()), 1)
         return Comparison(name, largest, rms, share <= rule.share, f"{share:.2e} of the covered pixels differ")
     checks = ((worst, rule.absolute), (largest, rule.relative), (rms, rule.rms))
     passed = all(value <= limit for value, limit in checks if limit is not None) and bool(torch.isfinite(found).all())

@@ -6,16 +6,8 @@ import torch
 import torch.nn.functional as F
 
 from next3d.discriminator import Discriminator
-from next3d.official import load_official_state
 from tests.reference.folder import Folder
-from tests.reference.generators import Named, gradient_norms
-
-
-def load_discriminator(folder: Folder) -> Discriminator:
-    """The discriminator of the folder."""
-    module = load_official_state(folder.state("next3d_disc"), folder.configs["disc"]["D_kwargs"])
-    assert isinstance(module, Discriminator)
-    return module
+from tests.reference.generators import Named, gradient_norms, load_discriminator
 
 
 def compute_discriminator(folder: Folder, module: Discriminator | None = None) -> Named:
@@ -32,7 +24,9 @@ def compute_discriminator(folder: Folder, module: Discriminator | None = None) -
     yield from (("logits", logits), ("r1/grad_image_raw", by_raw), ("r1/grad_image", by_image), ("r1/penalty", penalty))
     yield "r1/grad_norm_image", by_image.flatten(1).norm(dim=1)
     yield "r1/grad_norm_image_raw", by_raw.flatten(1).norm(dim=1)
-    yield from (("Dgrad/loss", loss), ("Dgrad/norms", gradient_norms(module, stored.names("Dgrad/names"))))
+    yield "Dgrad/loss", loss
+    if names := stored.names("Dgrad/names"):
+        yield "Dgrad/norms", gradient_norms(module, names)
     module.zero_grad(set_to_none=True)
     module.requires_grad_(False)
     with torch.no_grad():

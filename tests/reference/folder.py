@@ -13,7 +13,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-STATISTICS = ("sub", "crop", "mean", "std", "absmax")
+from next3d.head.obj import read_uv_mask
+
+FORMS = ("sub", "crop", "mean", "std", "absmax")
+"""How large arrays are thinned: every few pixels, the centre, and what all pixels of a channel are like."""
+IMAGES = ("image", "image_raw", "image_depth", "feature_rgb_pre_sr", "grad_image", "grad_image_raw")
+IMAGE_GRID, MAP_OFFSET = slice(1, None, 4), 3
+MASK_PICTURE = "uv_face_eye_mask.png"
 
 
 @dataclass(frozen=True)
@@ -29,6 +35,19 @@ class Folder:
     @property
     def tag(self) -> str:
         return self.configs["next3d"]["tag"]
+
+    def holds(self, kind: str) -> bool:
+        """Whether the files of a kind are there."""
+        names = ("ops.json", "ops.npz") if kind == "ops" else tuple(f"{kind}_{self.tag}.{part}.npz" for part in ("state", "io"))
+        return all((self.path / name).is_file() for name in names)
+
+    def uv_mask(self) -> Tensor | None:
+        """What the neural texture is responsible for [1, 1, M, M] in [0, 1]; None where the folder does not say."""
+        stored = self.stored("next3d")
+        if "in/uv_face_mask_png" in stored:
+            return stored["in/uv_face_mask_png"].float()[None, None] / 255
+        picture = self.path / MASK_PICTURE
+        return read_uv_mask(picture)[None] if picture.is_file() else None
 
     def state(self, kind: str) -> dict[str, Tensor]:
         """Parameters under their official names, in float32."""
@@ -65,29 +84,23 @@ class Stored(Mapping[str, Tensor]):
         return len(self.arrays.files)
 
     def names(self, name: str) -> list[str]:
-        return [str(entry) for entry in self.arrays[name]]
+        """A list of texts; empty where it is not stored."""
+        return [str(entry) for entry in self.arrays[name]] if name in self.arrays.files else []
 
     def thinned(self, name: str, value: Tensor) -> Iterator[tuple[str, Tensor]]:
-        """A computed array as it would be stored: whole, and in the forms in which large ones are thinned."""
+        """A computed array as it is stored: whole, and in the forms in which large ones are thinned."""
         if name in self.arrays.files:
             yield name, self._fitted(name, value)
-        for kind in STATISTICS:
-            if f"{name}/{kind}" in self.arrays.files:
-                yield f"{name}/{kind}", self._fitted(f"{name}/{kind}", self._statistic(name, kind, value))
-
-    def _statistic(self, name: str, kind: str, value: Tensor) -> Tensor:
-        if kind == "sub":
-            return value[..., 1::4, 1::4] if _is_image(name) else value[..., 3 :: self._stride, 3 :: self._stride]
-        if kind == "crop":
-            size = self.arrays[f"{name}/crop"].shape[-1]
-            first = (value.shape[-1] - size) // 2
-            return value[..., first : first + size, first : first + size]
-        flat = value.flatten(-2)
-        return {"mean": flat.mean(-1), "std": flat.std(-1, unbiased=False), "absmax": flat.abs().amax(-1)}[kind]
+        for form in FORMS:
+            full = f"{name}/{form}"
+            if full in self.arrays.files:
+                window = self.arrays[full].shape[-1] if form == "crop" else 0
+                yield full, self._fitted(full, thin(name, form, value, stride=self.stride, window=window))
 
     @property
-    def _stride(self) -> int:
-        return int(self.config["sub_stride"])
+    def stride(self) -> int:
+        """Of thinned feature maps."""
+        return int(self.config.get("sub_stride", 8))
 
     def _fitted(self, name: str, value: Tensor) -> Tensor:
         """The first samples, and every second pixel, where no more was stored."""
@@ -99,5 +112,19 @@ class Stored(Mapping[str, Tensor]):
         return value
 
 
-def _is_image(name: str) -> bool:
-    return name.rpartition("/")[2] in ("image", "grad_image", "grad_image_raw", "image_raw")
+def thin(name: str, form: str, value: Tensor, *, stride: int, window: int) -> Tensor:
+    """One of `FORMS` of an array [..., H, W].
+
+    Args:
+        name: says whether it is an image, which has a grid of its own.
+        stride: of the grid of feature maps.
+        window: side of the centre, pixels.
+    """
+    if form == "sub":
+        grid = IMAGE_GRID if name.rpartition("/")[2] in IMAGES else slice(MAP_OFFSET, None, stride)
+        return value[..., grid, grid]
+    if form == "crop":
+        first = (value.shape[-1] - window) // 2
+        return value[..., first : first + window, first : first + window]
+    flat = value.flatten(-2)
+    return {"mean": flat.mean(-1), "std": flat.std(-1, unbiased=False), "absmax": flat.abs().amax(-1)}[form]

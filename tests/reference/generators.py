@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -25,6 +26,7 @@ from torch_utils.ops.rasterize import Fragments
 Named = Iterator[tuple[str, Tensor]]
 VERTICES_BEFORE_LANDMARKS = -68
 TRUNCATION_B = 0.7
+TRUNCATION_NO_CUTOFF = 0.5
 
 
 @dataclass
@@ -39,8 +41,7 @@ class Probe:
 
 def load_generator(folder: Folder, kind: str) -> TriplaneGenerator:
     """The generator of next3d or eg3d, by `load_official_state`."""
-    stored = folder.stored(kind)
-    mask = stored["in/uv_face_mask_png"].float()[None, None] / 255 if "in/uv_face_mask_png" in stored else None
+    mask = folder.uv_mask() if kind == "next3d" else None
     module = load_official_state(folder.state(kind), folder.configs[kind]["G_kwargs"], uv_mask=mask)
     assert isinstance(module, TriplaneGenerator)
     return module
@@ -51,16 +52,16 @@ def compute_eg3d(folder: Folder, network: TriplaneGenerator | None = None) -> Na
     network = load_generator(folder, "eg3d") if network is None else network
     stored, config = folder.stored("eg3d"), folder.configs["eg3d"]
     with torch.no_grad():
-        runs = {}
-        for run, resolution in (("A", config["nrrA"]), ("B", config["nrrB"])):
+        for run, resolution in _runs(config):
             styles = _styles(network, stored, run, cutoff=7)
             planes = network.still(network.identity(styles))
             output, features = _render(network, planes, stored["in/c"], styles, run, resolution)
             yield f"{run}/ws", _rows(styles)
             yield f"{run}/planes", planes.features.flatten(1, 2)
             yield from _rendered(run, output, features)
-            runs[run] = planes
-        yield from _points(network, runs["A"], stored)
+            if run == "A":
+                yield from _rays(network, stored, resolution)
+                yield from _points(network, planes, stored)
 
 
 def compute_next3d(folder: Folder, network: TriplaneGenerator | None = None, judge: Discriminator | None = None) -> Named:
@@ -74,9 +75,7 @@ def compute_next3d(folder: Folder, network: TriplaneGenerator | None = None, jud
         probe = Probe()
         rasters = network.rasterize(mesh, probe=probe)
         yield from _views(probe.seen, rasters, len(network.topology.faces))
-        yield from _rays(network, stored, config["nrrA"])
-        planes = None
-        for run, resolution in (("A", config["nrrA"]), ("B", config["nrrB"])):
+        for run, resolution in _runs(config):
             styles = _styles(network, stored, run, cutoff=14)
             identity = network.identity(styles)
             blended = network.animate(identity, mesh, rasters=rasters, probe=probe)
@@ -85,12 +84,17 @@ def compute_next3d(folder: Folder, network: TriplaneGenerator | None = None, jud
             yield from ((f"{run}/{name}", value) for name, value in _animation(network, identity, mesh, probe.seen))
             yield f"{run}/blended_planes", blended.features
             yield from _rendered(run, output, features)
-            planes = blended if planes is None else planes
-        yield "B/ws_nocutoff", _rows(network.mapping(stored["in/z"], stored["in/c"], truncation=0.5))
-        assert planes is not None
-        yield from _points(network, planes, stored)
-    if "Ggrad/names" in stored:
+            if run == "A":
+                yield from _rays(network, stored, resolution)
+                yield from _points(network, blended, stored)
+        yield "B/ws_nocutoff", _rows(network.mapping(stored["in/z"], stored["in/c"], truncation=TRUNCATION_NO_CUTOFF))
+    if any(name.startswith("Ggrad/") for name in stored) and (judge is not None or folder.holds("next3d_disc")):
         yield from _gradients(folder, network, judge, mesh)
+
+
+def _runs(config: Mapping[str, Any]) -> list[tuple[str, int]]:
+    """Runs and their neural rendering resolutions."""
+    return [(run, int(config[f"nrr{run}"])) for run in "AB" if f"nrr{run}" in config]
 
 
 def _styles(network: TriplaneGenerator, stored: Stored, run: str, *, cutoff: int) -> Styles:
@@ -182,10 +186,7 @@ def _animation(network: ReleasedNext3D, identity: Identity, mesh: HeadMesh, seen
 def _gradients(folder: Folder, network: ReleasedNext3D, judge: Discriminator | None, mesh: HeadMesh) -> Named:
     """Generator loss and the norms of its gradients; parameters without a counterpart here must have none in the original, too."""
     stored, config = folder.stored("next3d"), folder.configs["next3d"]
-    if judge is None:
-        loaded = load_official_state(folder.state("next3d_disc"), folder.configs["disc"]["D_kwargs"])
-        assert isinstance(loaded, Discriminator)
-        judge = loaded
+    judge = load_discriminator(folder) if judge is None else judge
     network.train().requires_grad_(True)
     z, c = stored["in/z"], stored["in/c"]
     styles = network.mapping(z, c)
@@ -196,14 +197,23 @@ def _gradients(folder: Folder, network: ReleasedNext3D, judge: Discriminator | N
     logits = judge(output.image, output.image_raw, None, c)
     loss = F.softplus(-logits).mean()
     loss.backward()
-    norms = gradient_norms(network, stored.names("Ggrad/names"))
+    yield from (("Ggrad/logits", logits), ("Ggrad/loss", loss), ("Ggrad/image", output.image))
+    if names := stored.names("Ggrad/names"):
+        yield "Ggrad/norms", gradient_norms(network, names)
     network.zero_grad(set_to_none=True)
     network.eval().requires_grad_(False)
-    yield from (("Ggrad/logits", logits), ("Ggrad/loss", loss), ("Ggrad/image", output.image), ("Ggrad/norms", norms))
+
+
+def load_discriminator(folder: Folder) -> Discriminator:
+    """The discriminator of the folder."""
+    module = load_official_state(folder.state("next3d_disc"), folder.configs["disc"]["D_kwargs"])
+    assert isinstance(module, Discriminator)
+    return module
 
 
 def gradient_norms(module: torch.nn.Module, official_names: list[str]) -> Tensor:
     """Norm of each official parameter's gradient, -1 where there is no such parameter or no gradient."""
     own = dict(module.named_parameters())
     found = [own.get(own_name(name)) for name in official_names]
-    return torch.tensor([-1.0 if value is None or value.grad is None else float(value.grad.double().norm()) for value in found])
+    norms = [-1.0 if value is None or value.grad is None else float(value.grad.double().norm()) for value in found]
+    return torch.tensor(norms, dtype=torch.float64)
