@@ -98,19 +98,26 @@ class TriplaneGenerator(nn.Module):
         Args:
             resolution: r, neural rendering resolution; None takes the configuration's.
             sampling: where random numbers come from; None samples mid-points.
-            probe: receives "features" and, from super-resolution, "first_image".
+            probe: receives "features".
         """
         resolution = resolution or self.config.render.resolution
         rays = self.scheme.rays(camera, resolution)  # [N, r * r, 3]
         sums = render_rays(planes, rays, self.decoder, self.config.render, sampling or RaySampling(), self.scheme)
         image_of: Callable[[Tensor], Tensor] = lambda rows: rows.transpose(1, 2).unflatten(2, (resolution, resolution))  # noqa: E731
         features = 2 * image_of(sums.features) - 1  # [N, C, r, r] in [-1, 1]
-        image = self.superres(features, styles.static, noise, probe)  # [N, 3, H, H]
+        image, first = self.superres(features, styles.static, noise)  # [N, 3, H, H], [N, 3, H / 2, H / 2]
         if probe is not None:
             probe("features", features)
         return GeneratorOutput(
-            image=image, image_raw=features[:, :3], depth=image_of(sums.depth), weights=image_of(sums.weights.sum(2, keepdim=True))
+            image=image,
+            image_raw=self.raw_image(features, first),
+            depth=image_of(sums.depth),
+            weights=image_of(sums.weights.sum(2, keepdim=True)),
         )
+
+    def raw_image(self, features: Tensor, first: Tensor) -> Tensor:
+        """The raw image [N, 3, r, r] of rendered features [N, C, r, r]; `first` is what super-resolution's first block gives."""
+        return features[:, :3]
 
     def density(self, planes: Planes, points: Tensor) -> Tensor:
         """Raw density [N, M, 1] at world points [N, M, 3]; softplus(density - 1) is density per world unit."""

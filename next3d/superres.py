@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from next3d.config import SuperresConfig
 from next3d.stylegan2.layers import Noise
 from next3d.stylegan2.synthesis import SynthesisBlock
-from next3d.types import Probe
 from torch_utils.ops.resize import resize
 
 BLOCK_ROWS = 3
@@ -36,13 +35,16 @@ class Superresolution(nn.Module):
         self.block0 = block(in_channels, first, resolution=middle, up=factor // 2)
         self.block1 = block(first, second, resolution=image_resolution)
 
-    def forward(self, features: Tensor, rows: Tensor, noise: Noise, probe: Probe | None = None) -> Tensor:
-        """features in [-1, 1], their first three channels are the raw image; rows [N, L, W]; `probe` receives "first_image"."""
+    def forward(self, features: Tensor, rows: Tensor, noise: Noise) -> tuple[Tensor, Tensor]:
+        """The final image [N, 3, H, H] and the one after the first block [N, 3, H / 2, H / 2].
+
+        Args:
+            features: [N, C, r, r] in [-1, 1]; their first three channels are the raw image.
+            rows: [N, L, W].
+        """
         rows = rows[:, -1:].expand(-1, BLOCK_ROWS, -1)
         if features.shape[-1] != self.input_resolution:
             features = resize(features, self.input_resolution, mode="antialiased" if self.antialias else "none")
-        x, image = self.block0(features, features[:, :3], rows, noise)
-        if probe is not None:
-            probe("first_image", image)
-        _, image = self.block1(x, image, rows, noise)
-        return image
+        x, first = self.block0(features, features[:, :3], rows, noise)
+        _, image = self.block1(x, first, rows, noise)
+        return image, first

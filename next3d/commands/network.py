@@ -111,7 +111,7 @@ def open_head(path: Path, generator: TriplaneGenerator, advice: str) -> HeadMode
     from next3d.media.scene import head_of
 
     if isinstance(generator, Generator) and not (generator.config.head or os.environ.get(FLAME_VARIABLE)):
-        raise UserError(f"{path}: this network was trained on meshes and names no head model; {advice}, or, for FLAME's mesh, give --flame.")
+        raise UserError(f"{path}: this network was trained on meshes and names no head model; {advice}, or give --flame for FLAME's mesh.")
     try:
         return head_of(generator)
     except UserError as error:

@@ -74,7 +74,7 @@ def setting(name: str, field: str, **settings: Any) -> Callable[[_Command], _Com
 @setting("--tick", "run.tick", type=POSITIVE, help="A line of progress every so many kimg.  [preset]")
 @setting("--snap", "run.snap", type=Ticks(), help="A snapshot every so many ticks, or none but the last.  [preset]")
 @setting("--seed", "run.seed", type=click.IntRange(min=0), help="Key of every random number.  [0]")
-@option("--resume", type=EXISTING_FILE, help="Continue a .state file; start from a network (.safetensors) or what fits of a published .pkl.")
+@option("--resume", type=EXISTING_FILE, help="Continue a .state file; start from a .safetensors, or what fits of a published .pkl.")
 @option("--desc", default="", help="Text for the end of the run folder's name.")
 @setting("--metrics", "run.metrics", type=Names(), help=f"Metrics with every snapshot: {', '.join(METRICS)}, or none.  [none]")
 @setting("--glr", "generator_optimizer.lr", type=POSITIVE, help="Generator's learning rate.  [0.0025]")

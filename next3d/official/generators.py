@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from torch import Tensor
 
 from next3d.config import GeneratorConfig, TriplaneConfig
@@ -12,37 +10,16 @@ from next3d.head.topology import Topology
 from next3d.official.mouth import PixelMouth
 from next3d.official.rasters import rasterize_views, texture_planes
 from next3d.official.rays import ReleasedEG3DRays, ReleasedRays
-from next3d.stylegan2.layers import Noise
-from next3d.types import Camera, GeneratorOutput, HeadMesh, Planes, Probe, Rasters, RaySampling, Styles
+from next3d.types import HeadMesh, Probe, Rasters
 
 
 class _SharedRaw(TriplaneGenerator):
     """Released super-resolution of factor two adds its first output into the raw image where that was not resized before."""
 
-    def render(
-        self,
-        planes: Planes,
-        camera: Camera,
-        styles: Styles,
-        *,
-        resolution: int | None = None,
-        sampling: RaySampling | None = None,
-        noise: Noise = "const",
-        probe: Probe | None = None,
-    ) -> GeneratorOutput:
-        """One view of the planes; see `TriplaneGenerator.render`."""
-        seen: dict[str, Tensor] = {}
-
-        def watch(name: str, value: Tensor) -> None:
-            seen[name] = value
-            if probe is not None:
-                probe(name, value)
-
-        output = super().render(planes, camera, styles, resolution=resolution, sampling=sampling, noise=noise, probe=watch)
-        width = self.superres.input_resolution
-        if output.image_raw.shape[-1] != width or output.image.shape[-1] != 2 * width:
-            return output
-        return replace(output, image_raw=seen["first_image"])
+    def raw_image(self, features: Tensor, first: Tensor) -> Tensor:
+        """The sum if both share their pixels, else the rendering."""
+        resized = features.shape[-1] != self.superres.input_resolution
+        return features[:, :3] if resized or first.shape != features[:, :3].shape else first
 
 
 class ReleasedEG3D(_SharedRaw):

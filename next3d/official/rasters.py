@@ -96,7 +96,7 @@ def _fragments(points: Tensor, faces: Tensor, resolution: int) -> Fragments:
 
 def _locate(corners: Tensor, face: Tensor) -> Fragments:
     """Barycentrics and depth of pixels on the triangles [B, F, 3, 3] that they show, in the arithmetic of float32."""
-    batch, height, width = face.shape
+    height, width = face.shape[1:]
     index = face.clamp_min(0).flatten(1)[:, :, None, None].expand(-1, -1, 3, 3)
     first, second, third = corners.gather(1, index).unflatten(1, (height, width)).unbind(dim=3)  # [B, P, P, 3] each
     rows, columns = (pixel_centers(count, face.device).to(corners.dtype) for count in (height, width))

@@ -264,7 +264,7 @@ def test_probes(tiny_generator, toy):
     styles = network.mapping(latents(1), c)
     planes = network.animate(network.identity(styles), toy.mesh(), probe=seen.__setitem__)
     output = network.render(planes, Camera.from_label(c), styles, probe=seen.__setitem__)
-    assert set(seen) == {"texture_planes", "mouth_crop", "mouth", "stitched", "blended", "planes", "first_image", "features"}
+    assert set(seen) == {"texture_planes", "mouth_crop", "mouth", "stitched", "blended", "planes", "features"}
     assert torch.equal(seen["planes"], planes.features)
     assert torch.equal(seen["features"][:, :3], output.image_raw)
     assert seen["mouth_crop"].shape == (1, 4, 16, 16)
