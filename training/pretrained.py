@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from dnnlib.errors import CheckpointError
-from next3d.official.build import own_name
+from next3d.official.build import is_weight, own_name
 from next3d.official.published import AVERAGE, JUDGE, RAW, Published
 from training.state import TrainState
 
@@ -45,7 +45,7 @@ def resume_published(path: Path, state: TrainState) -> list[str]:
         if source is None:
             continue
         tensors = published.snapshot.networks[source].tensors
-        match = take_matching(network, {own_name(official): value for official, value in tensors.items()})
+        match = take_matching(network, {own_name(official): value for official, value in tensors.items() if is_weight(official)})
         if not match.taken and name == "generator":
             raise CheckpointError(
                 f"{path}: nothing in it has the shape of this network's parts; train with the preset of its size (--cfg official-512)"
@@ -57,13 +57,19 @@ def resume_published(path: Path, state: TrainState) -> list[str]:
 
 @torch.no_grad()
 def take_matching(network: nn.Module, tensors: Mapping[str, Tensor]) -> Match:
-    """Copy every tensor that has the name and the shape of one of the network's."""
+    """Copy every block whose tensors are all there in its own shapes; half a block would be worse than a fresh one."""
     own = network.state_dict()
-    taken = [name for name, value in own.items() if name in tensors and tensors[name].shape == value.shape]
+    unfit = {_block(name) for name, value in own.items() if name not in tensors or tensors[name].shape != value.shape}
+    taken = [name for name in own if _block(name) not in unfit]
     for name in taken:
         own[name].copy_(tensors[name])
     chosen = set(taken)
     return Match(tuple(taken), tuple(name for name in own if name not in chosen), tuple(name for name in tensors if name not in chosen))
+
+
+def _block(name: str) -> str:
+    """The part of a network that is taken or left as a whole: `static.b64`, `mouth.complete.b64`, `mapping_network.fc0`."""
+    return ".".join(name.split(".")[: 3 if name.startswith("mouth.") else 2])
 
 
 def _described(network: nn.Module, match: Match) -> Iterator[str]:

@@ -20,6 +20,7 @@ from next3d.config import to_json
 from next3d.discriminator import Discriminator
 from next3d.generator import Generator
 from next3d.head.topology import Topology
+from next3d.official.build import build_generator
 from training.config import TrainConfig
 from training.ema import averaged_copy
 from training.phases import build_optimizer
@@ -53,8 +54,9 @@ def new_state(config: TrainConfig, topology: Topology, device: torch.device) -> 
     """Fresh networks, initialised from the run's seed alone: the same on every device."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.run.seed)
-        generator = Generator(config.model.generator, topology)
+        generator = build_generator(config.model.generator, topology)
         discriminator = Discriminator(config.model.discriminator)
+    assert isinstance(generator, Generator)  # a GeneratorConfig makes nothing else
     generator, discriminator = generator.to(device), discriminator.to(device)
     interval = config.loss.r1_interval if config.loss.gamma > 0 else None
     optimizers = (

@@ -21,6 +21,7 @@ POSITIVE = click.FloatRange(min=0, min_open=True)
 NOT_NEGATIVE = click.FloatRange(min=0)
 PROBABILITY = click.FloatRange(0, 1)
 AT_LEAST_1 = click.IntRange(min=1)
+KINDS = click.Choice(["next3d", "released-next3d"])
 NONE = "none"
 CHANGES = "next3d.train.changes"
 """Where click's context keeps what the flags change."""
@@ -88,6 +89,7 @@ def setting(name: str, field: str, **settings: Any) -> Callable[[_Command], _Com
 @setting("--density-reg-every", "loss.density_interval", type=AT_LEAST_1, help="Steps from one density regularisation to the next.  [4]")
 @setting("--density-reg-p-dist", "loss.density_distance", type=NOT_NEGATIVE, help="Distance between its points, world units.  [0.004]")
 @setting("--style-mixing-prob", "loss.style_mixing", type=PROBABILITY, help="Probability of styles from two latents.  [0]")
+@setting("--kind", "model.generator.kind", type=KINDS, help="Conventions: ours, or those of published weights to go on from.  [next3d]")
 @setting("--mesh-image", "model.discriminator.mesh_image", type=bool, help="Show the discriminator a rendering of the mesh.  [true]")
 @setting("--mismatch-weight", "loss.mismatch_weight", type=NOT_NEGATIVE, help="Weight of reals with others' meshes as fakes.  [preset]")
 @setting("--share-fakes", "loss.share_fakes", type=bool, help="Train both networks on one pass over the fakes: faster.  [preset]")

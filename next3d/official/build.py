@@ -33,7 +33,6 @@ FOLDERS = {
 TOPOLOGY_NAMES = ("faces", "raw_uvcoords", "uvfaces")
 DERIVED_NAMES = ("dense_faces", "uvcoords", "face_uvcoords", "dataset_label_std")
 """Buffers of released networks that follow from others, or that only training used."""
-SUPERRES = "superresolution."
 FILTER_NAME = "resample_filter"
 OWN_ONLY = "mapping.w_avg"
 """The label embedding of a discriminator is never truncated: ours keeps a mean that nobody reads, released ones do not."""
@@ -109,6 +108,19 @@ def own_name(name: str) -> str:
     return name
 
 
+def official_name(name: str) -> str:
+    """The released name of one of our tensors: undoes `own_name`."""
+    for theirs, ours in FOLDERS.items():
+        if name.startswith(ours):
+            return theirs + name.removeprefix(ours)
+    return name
+
+
+def is_weight(name: str) -> bool:
+    """Whether a released tensor is something that was learned or drawn, not the mesh or a fixed filter."""
+    return name not in TOPOLOGY_NAMES + DERIVED_NAMES and not name.endswith(FILTER_NAME)
+
+
 def _fill(module: nn.Module, renamed: Mapping[str, tuple[str, Tensor]]) -> dict[str, int]:
     """Copy tensors into a module and count what has no place in it."""
     own = module.state_dict()
@@ -123,9 +135,10 @@ def _fill(module: nn.Module, renamed: Mapping[str, tuple[str, Tensor]]) -> dict[
         value.copy_(given)
     left: dict[str, int] = {}
     for name, (official, given) in renamed.items():
-        if name in own or official in TOPOLOGY_NAMES + DERIVED_NAMES or official.endswith(FILTER_NAME):
+        if name in own or not is_weight(official):
             continue
-        part = ".".join(official.split(".")[: 3 if ".synthesis." in official else 2])
+        network, _, rest = official.partition(".")
+        part = network if network == "superresolution" else f"{network}.{rest.partition('.')[0]}"
         left[part] = left.get(part, 0) + given.numel()
     return left
 
