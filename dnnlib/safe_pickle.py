@@ -264,7 +264,7 @@ def _fitting(name: str) -> Iterator[None]:
     """Whatever a constructor stumbles over is the file's fault: it may be given anything."""
     try:
         yield
-    except (TypeError, ValueError, OverflowError) as problem:
+    except (TypeError, ValueError, OverflowError, RuntimeError) as problem:  # the last: a tensor where a truth value should be
         raise ValueError(f"what it gives to {name} does not fit: {printable(problem, 200)}") from problem
 
 

@@ -160,7 +160,8 @@ class _Contents:
         if not present:
             found = ", ".join(printable(name, 30) for name in list(self.root)[:5]) or "nothing"
             raise ValueError(f"has none of the networks {', '.join(NETWORKS)}, but {found}")
-        training_set = self.plain(self.root.get("training_set_kwargs") or {}, "training_set_kwargs")
+        given = self.root.get("training_set_kwargs")
+        training_set = {} if given is None else self.plain(given, "training_set_kwargs")
         if not isinstance(training_set, dict):
             raise ValueError("its training_set_kwargs are no dictionary")
         other = [str(name) for name, value in self.root.items() if name not in (*NETWORKS, "training_set_kwargs") and value is not None]

@@ -397,14 +397,19 @@ DAMAGED = {
     "endless name": ({**META, "state": module_state(_buffers={"n" * 4000: None})}, "the name 'nnn"),
     "name twice": ({**META, "state": module_state(_buffers={"a": None}, _parameters={"a": None})}, "damaged tables"),
     "strange set": ({**META, "state": module_state(_non_persistent_buffers_set={"a": 1})}, "damaged tables"),
+    "tensors all over": (dict.fromkeys(META, torch.zeros(2)), "not described the usual way"),
+    "tensors as tables": ({**META, "state": dict.fromkeys(module_state(), torch.zeros(2))}, "_parameters are missing"),
+    "tensors as arguments": ({**META, "state": module_state(_init_args=torch.zeros(2))}, "constructor's arguments"),
+    "tensor as training set": (META, "training_set_kwargs are no dictionary"),
     "training set": (META, "training_set_kwargs are no dictionary"),
 }
+TRAINING_SETS = {"training set": {"training_set_kwargs": [1]}, "tensor as training set": {"training_set_kwargs": torch.zeros(2)}}
 
 
 @pytest.mark.parametrize("name", DAMAGED)
 def test_a_damaged_network_gets_a_sentence(tmp_path: Path, name: str):
     meta, reason = DAMAGED[name]
-    root = {"G": Call(_Persistent, meta), **({"training_set_kwargs": [1]} if name == "training set" else {})}
+    root = {"G": Call(_Persistent, meta), **TRAINING_SETS.get(name, {})}
     refused(tmp_path, pickled(root, [_Persistent]), reason)
 
 
