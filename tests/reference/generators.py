@@ -173,7 +173,8 @@ def _views(seen: dict[str, Tensor], rasters: Rasters, triangles: int) -> Named:
 def _animation(network: ReleasedNext3D, identity: Identity, mesh: HeadMesh, seen: dict[str, Tensor]) -> Named:
     front, side, top = seen["texture_planes"].unbind(dim=1)
     boxes = network.mouth.window(mesh.landmarks, network.config.plane_resolution)
-    assert isinstance(boxes, PixelBoxes) and identity.texture is not None
+    assert isinstance(boxes, PixelBoxes)
+    assert identity.texture is not None
     yield "textures", identity.texture
     yield "static_planes", identity.static.flatten(1, 2)
     yield "lm2d_front", front_landmarks(mesh.landmarks)
