@@ -20,7 +20,7 @@ from dnnlib.errors import ConfigError, DatasetError
 from dnnlib.inert import Opaque
 from dnnlib.safe_pickle import load_object_npy, loads
 from next3d.head import FLAME_VARIABLE
-from next3d.official.storages import TensorReader
+from torch_utils.inert_storages import TensorReader
 
 Array = NDArray[Any]
 

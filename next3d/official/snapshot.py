@@ -24,7 +24,7 @@ from dnnlib.errors import CheckpointError
 from dnnlib.files import sha256
 from dnnlib.inert import Opaque, PickleError, describe, printable
 from dnnlib.safe_pickle import Global, load_prefix
-from next3d.official.storages import MAGIC, TensorReader
+from torch_utils.inert_storages import MAGIC, TensorReader
 
 NETWORKS = ("G", "D", "G_ema")
 _EXPECTED = "expected a network pickle of EG3D or Next3D"
