@@ -7,7 +7,6 @@ from dataclasses import fields, replace
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from next3d.config import GeneratorConfig, preset
@@ -18,6 +17,7 @@ from next3d.render.rays import camera_rays
 from next3d.render.renderer import render_rays
 from next3d.types import Camera, GeneratorOutput, HeadMesh, Identity, Planes, Rasters, RaySampling, Styles
 from tests.models import ToyHead, labels
+from tests.nohost import NoHost
 
 TINY = preset("tiny").generator
 TRIPLANE = replace(TINY, mouth=replace(TINY.mouth, variant="triplane", residual_blocks=1))
@@ -282,21 +282,6 @@ def test_forward_leaves_the_global_random_numbers_alone(tiny_generator, toy):
     before = torch.random.get_rng_state()
     tiny_generator(latents(1), labels(1), toy.mesh(), sampling=explicit(1), noise=torch.Generator())
     assert torch.equal(torch.random.get_rng_state(), before)
-
-
-class NoHost(TorchDispatchMode):
-    """Refuses operators whose result the host would have to wait for."""
-
-    FORBIDDEN = ("_local_scalar_dense", "item", "is_nonzero", "nonzero", "equal", "masked_select", "_unique2", "unique_dim", "bincount")
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        name = func.overloadpacket.__name__
-        assert name not in self.FORBIDDEN, f"{name} waits for the device"
-        if name in ("index", "index_put_", "index_put"):
-            assert not any(index is not None and index.dtype in (torch.bool, torch.uint8) for index in args[1]), (
-                "a mask waits for the device"
-            )
-        return func(*args, **(kwargs or {}))
 
 
 @pytest.mark.parametrize("variant", ["released mouth, residual", "paper's mouth"])

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,8 @@ from torch import Tensor
 from dnnlib.files import atomic_write
 from next3d.head.model import OBJECT_TO_WORLD
 from next3d.head.topology import Topology
-from tests.models import ToyHead, face_mask, labels, toy_head
+from next3d.types import HeadMesh
+from tests.models import MOUTH, ToyHead, face_mask, labels, toy_head, uv_at
 from tests.reference import tiny
 from tests.reference.folder import FORMS, IMAGES, Folder, thin
 from tests.reference.run import compute
@@ -51,13 +53,24 @@ LARGEST_GRID = 128
 Arrays = dict[str, np.ndarray[Any, Any]]
 
 
-def mouthless_head() -> ToyHead:
-    """An ellipsoid without the triangles of the mouth."""
-    toy = toy_head(RINGS, SEGMENTS)
-    centers = toy.topology.uvs[toy.topology.uv_faces].mean(dim=1)
-    middle = toy.topology.uvs.new_tensor([0.5, 0.5 - 0.5 / np.pi])  # of tests.models.MOUTH
-    away = (centers - middle) * torch.tensor([2 * np.pi, np.pi]) / torch.tensor(HOLE)
-    return ToyHead(toy.without(away.norm(dim=1) < 1), toy.vertices)
+@dataclass(frozen=True)
+class OpenHead(ToyHead):
+    """An ellipsoid without the triangles of the mouth; its landmarks are those of the closed one."""
+
+    closed: ToyHead
+
+    def mesh(self, count: int = 1, seed: int | None = None) -> HeadMesh:
+        """As `ToyHead.mesh`."""
+        return self.closed.mesh(count, seed)
+
+
+def open_head() -> OpenHead:
+    """A head with an open mouth."""
+    closed = toy_head(RINGS, SEGMENTS)
+    topology = closed.topology
+    centers = topology.uvs[topology.uv_faces].mean(dim=1)
+    away = (centers - uv_at(*torch.tensor(MOUTH))) / torch.tensor([HOLE[0] / (2 * np.pi), HOLE[1] / np.pi])
+    return OpenHead(closed.without(away.norm(dim=1) < 1), closed.vertices, closed)
 
 
 def configs(seed: int) -> dict[str, Any]:
@@ -111,7 +124,7 @@ def record(target: Path, seed: int) -> None:
     target.mkdir(parents=True, exist_ok=True)
     with atomic_write(target / "configs.json") as temporary:
         temporary.write_text(json.dumps(configs(seed), indent=1) + "\n")
-    toy = mouthless_head()
+    toy = open_head()
     drawn = states(seed, toy.topology)
     fed = inputs(seed, toy, drawn)
     for kind in KINDS:

@@ -9,11 +9,10 @@ import pytest
 from next3d.generator import TriplaneGenerator
 from next3d.official.generators import ReleasedNext3D
 from next3d.types import HeadMesh
-from tests.models import ToyHead
 from tests.next3d.official.tiny_snapshot import generator, network, write_snapshot
 from tests.reference.folder import Folder
 from tests.reference.generators import load_generator
-from tests.reference.record import mouthless_head
+from tests.reference.record import OpenHead, open_head
 
 
 @pytest.fixture(scope="session")
@@ -37,13 +36,13 @@ def eg3d(folder: Folder) -> TriplaneGenerator:
 
 
 @pytest.fixture(scope="session")
-def head() -> ToyHead:
+def head() -> OpenHead:
     """The mesh of `next3d`: an ellipsoid with an open mouth."""
-    return mouthless_head()
+    return open_head()
 
 
 @pytest.fixture(scope="session")
-def mesh(head: ToyHead) -> HeadMesh:
+def mesh(head: OpenHead) -> HeadMesh:
     """Two of them, deformed and turned."""
     return head.mesh(2, seed=3)
 
