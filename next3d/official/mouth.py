@@ -35,9 +35,11 @@ class PixelBoxes(TensorBundle):
     def put(self, patch: Tensor, image: Tensor) -> Tensor:
         """Replace the boxes of an image [N, C, P, P] by patches [N, C, s, s], resized to squares of the boxes' heights."""
         size, resolution = patch.shape[-1], image.shape[-1]
-        low, high = self.start.to(image.dtype), self.end.to(image.dtype)
+        low, high = self.start.double(), self.end.double()  # places in the patch are differences of large numbers
         scale = size / (high - low)[:, :1]  # patch pixels per image pixel
-        rows, columns = (axis_weights(-low[:, axis : axis + 1] * scale, scale, resolution, size) for axis in (0, 1))  # [N, P, s]
+        rows, columns = (
+            axis_weights(-low[:, axis : axis + 1] * scale, scale, resolution, size).to(image.dtype) for axis in (0, 1)
+        )  # [N, P, s]
         pixel = torch.arange(resolution, device=image.device)
         inside_rows, inside_columns = (
             (pixel >= self.start[:, axis : axis + 1]) & (pixel < self.end[:, axis : axis + 1]) for axis in (0, 1)
