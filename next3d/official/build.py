@@ -17,7 +17,7 @@ from next3d.generator import Generator, TriplaneGenerator
 from next3d.head.obj import MASK_SIZE, mesh_guide_colors
 from next3d.head.topology import Topology
 from next3d.official.generators import ReleasedEG3D, ReleasedNext3D
-from next3d.official.settings import discriminator_config, generator_config, kind_of
+from next3d.official.settings import decoder_multiplier, discriminator_config, explained, generator_config, kind_of
 from torch_utils.ops.upfirdn2d import BINOMIAL
 
 FOLDERS = {
@@ -86,18 +86,19 @@ def convert_network(
     """As `load_official_state`, with a report; `resolution` is the neural rendering resolution."""
     kind = kind_of(tensors)
     module: TriplaneGenerator | Discriminator
-    if kind is None:
-        module = Discriminator(discriminator_config(tensors, arguments))
-    else:
-        config = generator_config(kind, tensors, arguments, resolution)
-        module = build_generator(config, _topology(tensors, uv_mask) if kind == "released-next3d" else None)
+    topology = _topology(tensors, uv_mask) if kind == "released-next3d" else None
+    with explained(), torch.device("meta"):  # arguments could ask for any amount of memory; none is taken before all shapes fit
+        if kind is None:
+            module = Discriminator(discriminator_config(tensors, arguments))
+        else:
+            module = build_generator(generator_config(kind, tensors, arguments, resolution), topology)
     renamed = {own_name(name): (name, value) for name, value in tensors.items()}
     _check_filters(tensors)
-    left = _fill(module, renamed)
+    _fill(module, renamed)
     if kind is not None:
-        _scale_decoder(module, float(arguments["rendering_kwargs"].get("decoder_lr_mul", 1)))
+        _scale_decoder(module, decoder_multiplier(arguments))
     taken = sum(value.numel() for value in module.state_dict().values())
-    return Converted(module.eval().requires_grad_(False), taken, left)
+    return Converted(module.eval().requires_grad_(False), taken, _left_over(module, renamed))
 
 
 def own_name(name: str) -> str:
@@ -121,18 +122,26 @@ def is_weight(name: str) -> bool:
     return name not in TOPOLOGY_NAMES + DERIVED_NAMES and not name.endswith(FILTER_NAME)
 
 
-def _fill(module: nn.Module, renamed: Mapping[str, tuple[str, Tensor]]) -> dict[str, int]:
-    """Copy tensors into a module and count what has no place in it."""
-    own = module.state_dict()
-    for name, value in own.items():
+def _fill(module: nn.Module, renamed: Mapping[str, tuple[str, Tensor]]) -> None:
+    """Give memory to a module, and copy tensors into it, if all that it needs are there and fit."""
+    for name, value in module.state_dict().items():
         if name == OWN_ONLY:
             continue
         if name not in renamed:
-            raise CheckpointError(f"the tensor of {name!r} is missing; the file is incomplete or of another architecture")
+            raise CheckpointError(f"the tensor {official_name(name)!r} is missing; the file is incomplete or of another architecture")
         official, given = renamed[name]
-        if given.shape != value.shape:
-            raise CheckpointError(f"tensor {official!r} has shape {list(given.shape)}, expected {list(value.shape)} by its arguments")
-        value.copy_(given)
+        if given.shape != value.shape or given.is_complex():
+            kind = str(given.dtype).removeprefix("torch.")
+            raise CheckpointError(
+                f"tensor {official!r} has shape {list(given.shape)} ({kind}), expected {list(value.shape)} real numbers by its arguments"
+            )
+    for name, value in module.to_empty(device="cpu").state_dict().items():
+        value.copy_(renamed[name][1]) if name in renamed else value.zero_()
+
+
+def _left_over(module: nn.Module, renamed: Mapping[str, tuple[str, Tensor]]) -> dict[str, int]:
+    """Numbers that have no place in a module, by part of the original."""
+    own = module.state_dict()
     left: dict[str, int] = {}
     for name, (official, given) in renamed.items():
         if name in own or not is_weight(official):
@@ -165,13 +174,23 @@ def _topology(tensors: Mapping[str, Tensor], uv_mask: Tensor | None) -> Topology
         if name not in tensors or tensors[name].ndim != 3 or len(tensors[name]) != 1:
             raise CheckpointError(f"the tensor {name!r} of the mesh is missing or not a batch of one; the file is damaged")
     faces, uvs, uv_faces = (tensors[name][0] for name in TOPOLOGY_NAMES)
-    return Topology(
-        faces=faces.long(),
-        uvs=uvs.float(),
-        uv_faces=uv_faces.long(),
-        uv_mask=torch.ones(1, MASK_SIZE, MASK_SIZE) if uv_mask is None else uv_mask.float().reshape(1, *uv_mask.shape[-2:]),
-        guide_colors=mesh_guide_colors(_flat_vertices(faces.long(), uvs.float(), uv_faces.long()), faces.long()),
-    )
+    if uvs.shape[1] != 2 or not torch.isfinite(uvs).all():
+        raise CheckpointError(f"'raw_uvcoords' has shape {list(uvs.shape)}, expected finite pairs; the file is damaged")
+    for name, index, count in (("faces", faces, 3 * len(faces)), ("uvfaces", uv_faces, len(uvs))):
+        if index.shape != (len(faces), 3) or index.is_floating_point() or not ((index >= 0) & (index < count)).all():
+            raise CheckpointError(f"{name!r} does not hold the corners of {len(faces)} triangles; the file is damaged")
+    faces, uvs, uv_faces = faces.long(), uvs.float(), uv_faces.long()
+    colors = mesh_guide_colors(_flat_vertices(faces, uvs, uv_faces), faces)
+    return Topology(faces=faces, uvs=uvs, uv_faces=uv_faces, uv_mask=_mask(uv_mask), guide_colors=colors)
+
+
+def _mask(given: Tensor | None) -> Tensor:
+    """The UV mask [1, M, M]; None is responsible for all."""
+    if given is None:
+        return torch.ones(1, MASK_SIZE, MASK_SIZE)
+    if given.ndim < 2 or given.numel() == 0 or given.shape[-1] ** 2 != given.numel() or not torch.isfinite(given).all():
+        raise CheckpointError(f"its UV mask has shape {list(given.shape)}, expected one square picture of finite numbers")
+    return given.float().reshape(1, *given.shape[-2:])
 
 
 def _flat_vertices(faces: Tensor, uvs: Tensor, uv_faces: Tensor) -> Tensor:

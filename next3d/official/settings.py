@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -32,6 +33,8 @@ SUPERRES_INPUT = {
     "SuperresolutionHybrid8XDC": 128,
 }
 """Resolution to which each module resizes the features."""
+MAX_REASON = 200
+"""Letters of a reason in a message."""
 SUPERRES_CLAMP = 256.0
 """Limit of activations in blocks that were made for half precision; it stays active in single precision."""
 
@@ -66,14 +69,22 @@ def generator_config(kind: GeneratorKind, tensors: Tensors, arguments: Mapping[s
     Raises:
         CheckpointError: an argument is missing, or asks for something that is not built here.
     """
-    try:
+    with explained():
         return _generator_config(kind, tensors, arguments, resolution)
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """Turn what happens when tensors and arguments do not belong to a released network into a `CheckpointError`."""
+    try:
+        yield
     except KeyError as error:
         raise CheckpointError(
-            f"{error.args[0]!r} is missing; expected all tensors and constructor arguments of a released generator"
+            f"{error.args[0]!r} is missing; expected all tensors and constructor arguments of a released network"
         ) from error
-    except (ConfigError, TypeError, ValueError, AttributeError) as error:
-        raise CheckpointError(f"its constructor arguments cannot be used: {error}") from error
+    except (ConfigError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError, RuntimeError) as error:
+        reason = str(error).partition("\n")[0][:MAX_REASON]
+        raise CheckpointError(f"its constructor arguments cannot be used: {reason}") from error
 
 
 def _generator_config(kind: GeneratorKind, tensors: Tensors, arguments: Mapping[str, Any], resolution: int | None) -> TriplaneConfig:
@@ -115,7 +126,7 @@ def _generator_config(kind: GeneratorKind, tensors: Tensors, arguments: Mapping[
 
 def discriminator_config(tensors: Tensors, arguments: Mapping[str, Any]) -> DiscriminatorConfig:
     """Configuration of a released discriminator; raises CheckpointError as `generator_config` does."""
-    try:
+    with explained():
         resolution = int(arguments["img_resolution"])
         first = tensors[f"b{resolution}.fromrgb.weight"]
         mapped = "mapping.fc0.weight" in tensors
@@ -129,10 +140,14 @@ def discriminator_config(tensors: Tensors, arguments: Mapping[str, Any]) -> Disc
             group_size=int(arguments.get("epilogue_kwargs", {}).get("mbstd_group_size", 4)),
             clamp=_clamp(arguments),
         )
-    except KeyError as error:
-        raise CheckpointError(f"{error.args[0]!r} is missing; expected all tensors and arguments of a released discriminator") from error
-    except (ConfigError, TypeError, ValueError, AttributeError) as error:
-        raise CheckpointError(f"its constructor arguments cannot be used: {error}") from error
+
+
+def decoder_multiplier(arguments: Mapping[str, Any]) -> float:
+    """The factor with which a released generator's decoder applies its weights; raises CheckpointError."""
+    value = arguments["rendering_kwargs"].get("decoder_lr_mul", 1)
+    if not isinstance(value, int | float):
+        raise CheckpointError(f"decoder_lr_mul is {value!r}, expected a number")
+    return float(value)
 
 
 def _require(settings: Mapping[str, Any], name: str, value: object) -> None:
@@ -147,7 +162,7 @@ def _clamp(arguments: Mapping[str, Any]) -> float | None:
 
 def _largest_block(tensors: Tensors, prefix: str) -> int:
     """Resolution of the last synthesis block under `prefix`."""
-    pattern = re.compile(re.escape(prefix) + r"b(\d+)\.conv1\.weight")
+    pattern = re.compile(re.escape(prefix) + r"b(\d{1,5})\.conv1\.weight")
     found = [int(match[1]) for name in tensors if (match := pattern.fullmatch(name))]
     if not found:
         raise KeyError(f"{prefix}b*.conv1.weight")
