@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+from dnnlib.errors import CheckpointError
 from dnnlib.params import EXISTING_FILE, OutputFile
+
+if TYPE_CHECKING:
+    from next3d.official.build import Converted
+    from next3d.official.published import Published
 
 NETWORK_FILE = OutputFile(".safetensors")
 
@@ -28,18 +35,30 @@ def convert(official: Path, out: Path, raw: Path | None, discriminator: Path | N
       next3d convert ffhqrebalanced512-64.pkl eg3d.safetensors --discriminator eg3d-judge.safetensors
     """
     from next3d.checkpoint import save_converted
-    from next3d.official.published import AVERAGE, JUDGE, RAW, Published, describe
+    from next3d.official.published import AVERAGE, JUDGE, RAW, Published
 
     published = Published.open(official)
     targets = {AVERAGE: out, RAW: raw, JUDGE: discriminator}
-    converted = {name: published.convert(name) for name, path in targets.items() if path is not None or name in published.snapshot.networks}
+    wanted = {name: published.convert(name) for name, path in targets.items() if path is not None}
     for line in published.summary():
         click.echo(line)
-    for name, network in converted.items():
-        for line in describe(name, network):
+    for name in targets:
+        for line in _described(published, name, wanted.get(name)):
             click.echo(line)
-    for name, network in converted.items():
+    for name, network in wanted.items():
         path = targets[name]
-        if path is not None:
-            save_converted(path, network.module, published.metadata(name))
-            click.echo(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
+        assert path is not None
+        save_converted(path, network.module, published.metadata(name))
+        click.echo(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
+
+
+def _described(published: Published, name: str, converted: Converted | None) -> Iterator[str]:
+    """What one network of the file is; one that nobody wants need not be of a kind that is known."""
+    from next3d.official.published import TITLES, describe
+
+    if converted is None and name not in published.snapshot.networks:
+        return
+    try:
+        yield from describe(name, converted or published.convert(name))
+    except CheckpointError as error:
+        yield f"{TITLES[name]}: left alone, {error}"

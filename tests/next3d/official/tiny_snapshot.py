@@ -36,5 +36,5 @@ def generator(state: State, arguments: Mapping[str, Any], uv_mask: torch.Tensor 
 
 def write_snapshot(path: Path, **networks: Network) -> Path:
     """A file with these networks, by the names "G", "D" and "G_ema"."""
-    path.write_bytes(snapshot_bytes(networks, training_set={"resolution": 128}, extra={"augment_pipe": None}))
+    path.write_bytes(snapshot_bytes(networks, training_set={"resolution": 128}, extra={"augment_pipe": None, "progress": {"cur_nimg": 25}}))
     return path
