@@ -37,11 +37,13 @@ def resume_published(path: Path, state: TrainState) -> list[str]:
         Lines for people: what was taken, what is new, what was left.
 
     Raises:
-        CheckpointError: not such a file, or nothing in it fits the generator.
+        CheckpointError: not such a file, without a generator, or nothing in it fits ours.
     """
     published, lines = Published.open(path), []
     for name, network in state.networks().items():
         source = next((found for found in BRANCHES[name] if found in published.snapshot.networks), None)
+        if source is None and name == "generator":
+            raise CheckpointError(f"{path}: holds no generator; expected a snapshot of EG3D or Next3D")
         if source is None:
             continue
         tensors = published.snapshot.networks[source].tensors
