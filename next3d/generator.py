@@ -17,7 +17,7 @@ from next3d.decoder import Decoder
 from next3d.head.topology import Topology
 from next3d.hull import start_from_hull
 from next3d.planes.blend import blend_planes
-from next3d.planes.mouth import build_mouth
+from next3d.planes.mouth import FrontMouth, TriplaneMouth, build_mouth
 from next3d.planes.rasterize import rasterize_planes
 from next3d.planes.sample import texture_planes
 from next3d.render.renderer import OWN_SCHEME, RayScheme, decode_points, render_rays
@@ -44,12 +44,17 @@ class TriplaneGenerator(nn.Module):
         self.mapping_network = MappingNetwork(
             config.latent_size, label_size, config.style_size, layers=config.mapping.layers, lr_multiplier=config.mapping.lr_multiplier
         )
-        self.static = synthesis_network(config, resolution=config.plane_resolution, image_channels=3 * config.plane_channels)
+        self.build_planes()
         render = config.render
         self.decoder = Decoder(config.plane_channels, hidden=render.decoder_hidden, out_features=render.feature_channels)
         self.superres = Superresolution(
             config.superres, in_channels=render.feature_channels, image_resolution=config.image_resolution, style_size=config.style_size
         )
+
+    def build_planes(self) -> None:
+        """Make the networks that turn styles into planes."""
+        config = self.config
+        self.static = synthesis_network(config, resolution=config.plane_resolution, image_channels=3 * config.plane_channels)
 
     @property
     def texture_rows(self) -> int:
@@ -136,10 +141,19 @@ class Generator(TriplaneGenerator):
     def __init__(self, config: GeneratorConfig, topology: Topology) -> None:
         super().__init__(config)
         self.topology = topology
-        self.texture = synthesis_network(config, resolution=config.texture_resolution, image_channels=config.plane_channels)
-        self.mouth = build_mouth(config)
         if config.hull_density:
             start_from_hull(self.texture, self.static, self.decoder, config.hull_density)
+
+    def build_planes(self) -> None:
+        """Make texture, static and mouth networks, in this order: it decides who gets which of the random initial weights."""
+        config = self.config
+        self.texture = synthesis_network(config, resolution=config.texture_resolution, image_channels=config.plane_channels)
+        super().build_planes()
+        self.mouth: FrontMouth | TriplaneMouth = self.build_mouth()
+
+    def build_mouth(self) -> FrontMouth | TriplaneMouth:
+        """The network that completes the mouth."""
+        return build_mouth(self.config)
 
     @property
     def texture_rows(self) -> int:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from next3d.config import GeneratorConfig, TriplaneConfig
+from next3d.config import TriplaneConfig
 from next3d.generator import Generator, TriplaneGenerator
-from next3d.head.topology import Topology
 from next3d.official.mouth import PixelMouth
 from next3d.official.rasters import rasterize_views, texture_planes
 from next3d.official.rays import ReleasedEG3DRays, ReleasedRays
@@ -34,9 +33,9 @@ class ReleasedNext3D(_SharedRaw, Generator):
 
     scheme = ReleasedRays()
 
-    def __init__(self, config: GeneratorConfig, topology: Topology) -> None:
-        super().__init__(config, topology)
-        self.mouth = PixelMouth(config)
+    def build_mouth(self) -> PixelMouth:
+        """The network that completes the mouth."""
+        return PixelMouth(self.config)
 
     def rasterize(self, mesh: HeadMesh, *, differentiable: bool = False, probe: Probe | None = None) -> Rasters:
         """Draw the posed mesh into the plane views; `probe` receives what `rasterize_views` tells."""
