@@ -48,6 +48,7 @@ def test_lengths_are_cut_to_whole_pixels():
     """Lips 10.9 pixels wide: a side of int(13.08) = 13, half of it 6, from int(31.25 - 6) to int(31.25 + 6)."""
     points = landmarks(left=(36.7, 20.5), right=(25.8, 20.5))
     assert box(points) == [14, 26, 25, 37]
+    assert box(points, margin=1.28) == [14, 26, 25, 37], "int(13.95) = 13"
     assert box(points, margin=1.3) == [13, 27, 24, 38], "int(14.17) = 14"
     assert mouth_boxes(points, resolution=SIZE, margin=1.2).start.dtype == torch.int64
 
@@ -166,6 +167,7 @@ def test_the_network_looks_into_the_front_view_and_leaves_the_other_planes(next3
     done = next3d.mouth(drawn, mesh.landmarks, rows, "const", seen.__setitem__)
     assert torch.equal(done[:, 1:], drawn[:, 1:])
     window = next3d.mouth.window(mesh.landmarks, 64)
+    assert isinstance(window, PixelBoxes)
     torch.testing.assert_close(seen["mouth_crop"], window.cut(drawn[:, 0], 64))
     torch.testing.assert_close(seen["stitched"], window.put(seen["mouth"], drawn[:, 0]))
     assert torch.equal(done[:, 0], seen["blended"])
