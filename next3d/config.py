@@ -209,6 +209,8 @@ class DiscriminatorConfig:
     """Layers of the label's embedding."""
     group_size: int = 4
     """Samples over which the minibatch standard deviation is taken (ProGAN, Sec. 3)."""
+    strided_groups: bool = False
+    """Groups of samples that lie apart, as in released networks, instead of side by side."""
     clamp: float | None = 256.0
     """Limit of activations."""
 

@@ -15,8 +15,13 @@ from torch_utils.ops.resize import resize
 STD_EPS = 1e-8
 
 
-def minibatch_std(x: Tensor, group_size: int) -> Tensor:
-    """Append the standard deviation over groups of consecutive samples as a channel (ProGAN, Sec. 3): [N, C + 1, H, W].
+def minibatch_std(x: Tensor, group_size: int, *, strided: bool = False) -> Tensor:
+    """Append the standard deviation over groups of samples as a channel (ProGAN, Sec. 3): [N, C + 1, H, W].
+
+    Args:
+        x: [N, C, H, W].
+        group_size: samples per group; a smaller batch is one group.
+        strided: samples of a group lie N / group_size apart, as in released networks, instead of side by side.
 
     Raises:
         ValueError: the batch is larger than a group and not a multiple of it.
@@ -25,9 +30,11 @@ def minibatch_std(x: Tensor, group_size: int) -> Tensor:
     group = min(group_size, batch)
     if batch % group:
         raise ValueError(f"minibatch standard deviation: a batch of {batch} is not a multiple of the group size {group}")
-    grouped = x.reshape(batch // group, group, channels, height, width)
-    spread = (grouped.var(dim=1, unbiased=False) + STD_EPS).sqrt().mean(dim=(1, 2, 3))  # [N / group]
-    spread = spread.repeat_interleave(group).reshape(batch, 1, 1, 1).expand(batch, 1, height, width)
+    shape = (group, batch // group) if strided else (batch // group, group)
+    members = 0 if strided else 1
+    grouped = x.reshape(*shape, channels, height, width)
+    spread = (grouped.var(dim=members, unbiased=False, keepdim=True) + STD_EPS).sqrt().mean(dim=(2, 3, 4), keepdim=True)
+    spread = spread.expand(*shape, 1, height, width).reshape(batch, 1, height, width)
     return torch.cat([x, spread], dim=1)
 
 
@@ -50,15 +57,15 @@ class DiscriminatorBlock(nn.Module):
 class Epilogue(nn.Module):
     """4x4 features to logits, projected onto the label's embedding (Miyato and Koyama 2018)."""
 
-    def __init__(self, channels: int, *, label_features: int, group_size: int, clamp: float | None) -> None:
+    def __init__(self, channels: int, *, label_features: int, group_size: int, strided_groups: bool, clamp: float | None) -> None:
         super().__init__()
-        self.group_size, self.label_features = group_size, label_features
+        self.group_size, self.strided_groups, self.label_features = group_size, strided_groups, label_features
         self.conv = Conv2d(channels + 1, channels, 3, act="lrelu", clamp=clamp)
         self.fc = FullyConnected(channels * BASE_RESOLUTION**2, channels, act="lrelu")
         self.out = FullyConnected(channels, label_features or 1)
 
     def forward(self, x: Tensor, label: Tensor | None) -> Tensor:
-        x = self.conv(minibatch_std(x, self.group_size))
+        x = self.conv(minibatch_std(x, self.group_size, strided=self.strided_groups))
         x = self.out(self.fc(x.flatten(1)))
         if label is not None:
             x = (x * label).sum(dim=1, keepdim=True) / np.sqrt(self.label_features)
@@ -81,7 +88,13 @@ class Discriminator(nn.Module):
         label_features = features if config.label_size else 0
         if config.label_size:
             self.mapping = MappingNetwork(0, config.label_size, features, layers=config.mapping_layers)
-        self.b4 = Epilogue(features, label_features=label_features, group_size=config.group_size, clamp=config.clamp)
+        self.b4 = Epilogue(
+            features,
+            label_features=label_features,
+            group_size=config.group_size,
+            strided_groups=config.strided_groups,
+            clamp=config.clamp,
+        )
 
     def forward(self, image: Tensor, image_raw: Tensor, mesh_image: Tensor | None, c: Tensor) -> Tensor:
         """Logits [N, 1].

@@ -138,6 +138,7 @@ def discriminator_config(tensors: Tensors, arguments: Mapping[str, Any]) -> Disc
             mesh_image=first.shape[1] == 9,
             mapping_layers=_layers(tensors, "mapping.") if mapped else 0,
             group_size=int(arguments.get("epilogue_kwargs", {}).get("mbstd_group_size", 4)),
+            strided_groups=True,
             clamp=_clamp(arguments),
         )
 

@@ -53,6 +53,13 @@ def test_std_is_the_mean_standard_deviation_of_consecutive_samples(rng):
         torch.testing.assert_close(out[3 * group : 3 * group + 3, 5], expected.expand(3, 4, 4), rtol=1e-4, atol=1e-6)
 
 
+def test_strided_groups_are_consecutive_groups_of_interleaved_samples(rng):
+    x = torch.randn(6, 2, 4, 4, generator=rng)
+    order = torch.tensor([0, 2, 4, 1, 3, 5])
+    torch.testing.assert_close(minibatch_std(x, 3, strided=True)[order], minibatch_std(x[order], 3))
+    assert not torch.allclose(minibatch_std(x, 3, strided=True), minibatch_std(x, 3))
+
+
 def test_std_of_small_and_odd_batches(rng):
     assert minibatch_std(torch.randn(2, 1, 4, 4, generator=rng), 4).shape == (2, 2, 4, 4)
     assert minibatch_std(torch.randn(1, 1, 4, 4, generator=rng), 4)[:, 1].abs().max() < 1e-3
