@@ -205,7 +205,15 @@ def skin_jaw_weight(chart: Array, vertices: Array) -> Array:
     return weight * (1 - smoothstep(11.9, 15.2, -q))
 
 
+def head_weights(half: HalfHead) -> tuple[Array, Array]:
+    """How far each vertex [n] follows the neck joint (it bends over its whole length), and how far the jaw, which is never more."""
+    v = half.vertices
+    neck = smoothstep(-19.0, -9.5, v[:, 1] + 0.3 * np.minimum(v[:, 2] + 4.0, 0))
+    neck[half.piece != Piece.SKIN] = 1.0
+    return neck, np.minimum(half.jaw, neck)
+
+
 def _cavity_jaw_weight(rim: Array) -> Array:
     """The cavity follows the lips at its rim and moves as one piece at its end."""
-    depth = np.array(MOUTH_DEPTHS)[:, None] ** 2
+    depth = smoothstep(0.25, 1.0, np.array(MOUTH_DEPTHS))[:, None]
     return (rim * (1 - depth) + 0.4 * depth).ravel()

@@ -107,18 +107,18 @@ def _head_side(height: float, depth: float) -> float:
 
 
 TEETH_STEPS = 10
-TEETH_HALF_WIDTH = 2.35
-TEETH_FRONT = 1.72
+TEETH_HALF_WIDTH = 1.95
+TEETH_FRONT = 1.6
 
 
 def teeth(upper: bool) -> Part:
     """Half a row of teeth: a curved strip with a biting edge, seen from both sides."""
     x = np.linspace(0, TEETH_HALF_WIDTH, TEETH_STEPS + 1)
     front = TEETH_FRONT - (0.0 if upper else 0.22) - 0.33 * x**2
-    gum, middle = (-5.7, -7.1) if upper else (-8.2, -7.0)
+    gum, middle = (-5.8, -7.08) if upper else (-8.1, -7.16)
     edge = middle + (0.12 if upper else -0.06) * (x / TEETH_HALF_WIDTH) ** 2
     heights = [np.full_like(x, gum), 0.5 * (gum + edge), edge, edge, np.full_like(x, gum)]
-    depths = [front - 0.1, front, front - 0.06, front - 0.28, front - 0.7]
+    depths = [front - 0.1, front, front - 0.06, front - 0.28, front - 0.5]
     vertices = np.stack([np.broadcast_to(x, (5, len(x))), np.stack(heights), np.stack(depths)], -1)
     faces = grid_faces(5, len(x))
     u = 0.572 + 0.145 * x / TEETH_HALF_WIDTH
@@ -127,26 +127,34 @@ def teeth(upper: bool) -> Part:
     return Part(vertices.reshape(-1, 3), faces if upper else faces[:, ::-1], uv.reshape(-1, 2))
 
 
-TONGUE_ROWS, TONGUE_STEPS = 9, 5
+TONGUE_TIP, TONGUE_LENGTH = (0.0, -7.75, 0.6), 4.2
+"""(x, y, z) of the tip and the way back to the throat, cm."""
+TONGUE_ROWS, TONGUE_STEPS = 9, 7
 
 
 def tongue() -> Part:
-    """Half of the tongue's upper side, from the tip to the throat."""
-    t = np.linspace(0, 1, TONGUE_ROWS)[:, None]
-    s = np.linspace(0, 1, TONGUE_STEPS)[None]
-    width = 1.35 * np.sin(np.pi * (0.12 + 0.5 * t)) ** 0.6
-    x = s * width * np.minimum(1, np.sqrt(t + 0.02) * 1.6)
-    z = 1.15 - 4.2 * t - 0.5 * s**2 * (1 - t) + 0 * s
-    y = -7.55 + 0.55 * np.sin(np.pi * t * 0.9) - 0.5 * s**2 - 0.35 * (1 - t) ** 4
-    vertices = np.stack([x, y, z], -1).reshape(-1, 3)
-    uv = np.stack([0.728 + 0.034 * s + 0 * t, 0.012 + 0.1 * t + 0 * s], -1).reshape(-1, 2)
+    """Half of the tongue, closed from tip to throat: rows from the tip back, each from the upper middle round to the lower."""
+    t = np.linspace(0, 1, TONGUE_ROWS)[:, None] ** 1.3
+    turn = np.linspace(0, np.pi, TONGUE_STEPS)[None]
+    round_tip = np.sqrt(np.minimum(1.0, 2 * t / 0.24 * np.maximum(1 - t / 0.48, 0.5)))
+    width = (1.25 + 0.25 * t) * round_tip
+    thickness = (0.2 + 0.3 * t) * np.sqrt(round_tip)
+    x = width * np.abs(np.sin(turn)) ** 0.8
+    groove = 0.08 * np.exp(-((x / 0.3) ** 2)) * np.maximum(np.cos(turn), 0) * np.sin(np.pi * t)
+    y = TONGUE_TIP[1] + 0.5 * np.sin(np.pi * 0.9 * t) + thickness * np.sign(np.cos(turn)) * np.abs(np.cos(turn)) ** 0.8 - groove
+    z = TONGUE_TIP[2] - TONGUE_LENGTH * t - 0.12 * np.sin(turn) * (1 - t)
+    x[:, [0, -1]] = 0.0
+    vertices = np.stack([x, y, z + 0 * x], -1).reshape(-1, 3)
+    uv = np.stack([0.728 + 0.034 * turn / np.pi + 0 * t, 0.012 + 0.1 * t + 0 * turn], -1).reshape(-1, 2)
     return Part(vertices, grid_faces(TONGUE_ROWS, TONGUE_STEPS)[:, ::-1], uv)
 
 
-MOUTH_DEPTHS = (0.06, 0.14, 0.3, 0.55, 0.8, 1.0, 1.0)
-MOUTH_HEIGHTS = (0.1, 0.55, 1.25, 1.5, 1.4, 0.9, 0.0)
-MOUTH_WIDTHS = (1.0, 1.04, 1.08, 1.05, 0.9, 0.5, 0.5)
-"""Rings of the cavity, from the lips inwards; the last one closes it."""
+MOUTH_DEPTHS = (0.02, 0.05, 0.085, 0.3, 0.6, 1.0, 1.0)
+MOUTH_HEIGHTS = (0.06, 0.6, 1.4, 1.6, 1.5, 0.9, 0.0)
+MOUTH_WIDTHS = (1.0, 1.0, 1.03, 1.15, 1.0, 0.5, 0.5)
+MOUTH_ROUNDNESS = (1.0, 1.0, 0.8, 0.4, 0.4, 0.6, 0.6)
+"""Rings of the cavity, from the lips inwards; the last one closes it. Depths are shares of the way to MOUTH_BACK; the flatter the
+roundness, the boxier the ring."""
 MOUTH_BACK = -4.2
 """z of the cavity's end, cm."""
 
@@ -163,10 +171,10 @@ def mouth_cavity(rim: Array) -> tuple[Array, Array, Indices]:
     columns = len(rim)
     turn = np.linspace(np.pi / 2, -np.pi / 2, columns)
     rings = []
-    for depth, height, width in zip(MOUTH_DEPTHS, MOUTH_HEIGHTS, MOUTH_WIDTHS, strict=True):
+    for depth, height, width, power in zip(MOUTH_DEPTHS, MOUTH_HEIGHTS, MOUTH_WIDTHS, MOUTH_ROUNDNESS, strict=True):
         z = rim[:, 2] + depth * (MOUTH_BACK - rim[:, 2])
         x = rim[:, 0] * width
-        rings.append(np.stack([x, mouth_line(rim[:, 0]) + height * np.sign(turn) * np.abs(np.sin(turn)) ** 0.6, z], 1))
+        rings.append(np.stack([x, mouth_line(rim[:, 0]) + height * np.sign(turn) * np.abs(np.sin(turn)) ** power, z], 1))
     radius = MOUTH_CHART[2] * np.linspace(1.0, 0.12, len(rings) + 1)[:, None]
     uv = np.stack([MOUTH_CHART[0] + radius * np.cos(turn), MOUTH_CHART[1] + radius * np.sin(turn)], -1)
     uv[:, [0, -1], 0] = MOUTH_CHART[0]

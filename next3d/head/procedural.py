@@ -14,15 +14,17 @@ import torch
 from torch import Tensor
 
 from next3d.head.chart import Indices
-from next3d.head.directions import EXPRESSIONS, JAW_OPEN, SHAPES, Expression, Field, jaw_corrective, shape_displacement
-from next3d.head.half import JAW_HINGE, NECK_JOINT, HalfHead, Piece, build_half, smoothstep
+from next3d.head.expressions import EXPRESSIONS, JAW_OPEN, Expression, jaw_corrective
+from next3d.head.fields import Field
+from next3d.head.half import JAW_HINGE, NECK_JOINT, HalfHead, Piece, build_half, head_weights, smoothstep
 from next3d.head.landmarks import embed_landmarks
 from next3d.head.model import OBJECT_TO_WORLD, Joint, LinearHead, LinearHeadModel
 from next3d.head.paint import half_guide_colors, half_regions, uv_mask
 from next3d.head.sculpt import EYE_CENTER, Array
+from next3d.head.shapes import SHAPES, shape_displacement
 from next3d.head.topology import Topology
 
-IDENTIFIER = "procedural-1"
+IDENTIFIER = "procedural-2"
 CM_TO_WORLD = 0.024
 """World units per centimetre: the portrait camera then frames the face like an FFHQ crop: the pupils are a quarter of the image apart,
 hair meets the top edge."""
@@ -159,9 +161,7 @@ def _pose_directions(half: HalfHead, mirror: _Mirror) -> Array:
 def _skinning_weights(half: HalfHead, mirror: _Mirror) -> Tensor:
     """[V, 5]; the neck bends over its whole length, the jaw follows half.jaw, eyeballs are rigid."""
     v = half.vertices
-    neck = smoothstep(-19.0, -9.5, v[:, 1] + 0.3 * np.minimum(v[:, 2] + 4.0, 0))
-    neck[half.piece != Piece.SKIN] = 1.0
-    jaw = np.minimum(half.jaw, neck)
+    neck, jaw = head_weights(half)
     weights = np.zeros((len(v), len(Joint)))
     weights[:, Joint.GLOBAL], weights[:, Joint.NECK], weights[:, Joint.JAW] = 1 - neck, neck - jaw, jaw
     ball = half.piece == Piece.EYEBALL
