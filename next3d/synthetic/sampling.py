@@ -146,6 +146,19 @@ def _add_lid_following(strengths: dict[str, Tensor], gaze: Tensor) -> None:
         strengths[f"eyeLookIn{side}"] = (-outwards).clamp_min(0)
 
 
+def with_gaze(head: HeadModel, params: HeadParams, gaze: Tensor) -> HeadParams:
+    """The same people looking elsewhere: eyes turned by `gaze` [N, 2] (pitch, yaw; radians), and lids that go along."""
+    pose = params.pose.clone()
+    pose[:, [Joint.LEFT_EYE, Joint.RIGHT_EYE], :2] = gaze[:, None].expand(-1, 2, -1)
+    strengths: dict[str, Tensor] = {}
+    _add_lid_following(strengths, gaze)
+    expression = params.expression.clone()
+    for column, name in enumerate(head.expression_names):
+        if name in strengths:
+            expression[:, column] = strengths[name]
+    return replace(params, pose=pose, expression=expression)
+
+
 def _by_name(names: tuple[str, ...], strengths: Mapping[str, Tensor], count: int) -> Tensor:
     nothing = torch.zeros(count)
     return torch.stack([strengths.get(name, nothing) for name in names], dim=1) if names else torch.zeros(count, 0)
