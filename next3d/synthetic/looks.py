@@ -146,17 +146,24 @@ class Look:
     lighting: Lighting
 
 
-def sample_look(seed: int, index: int) -> Look:
-    """The look of one sample of a data set; each part has its own stream."""
-    rng = numpy_stream(seed, index, "person")
+def sample_look(seed: int, index: int, person: int | None = None) -> Look:
+    """The look of one sample of a data set; each part has its own stream.
+
+    Args:
+        seed: of the data set.
+        index: the sample: clothes and light are of this day.
+        person: the sample whose skin, eyes and hair are shown; None for `index`.
+    """
+    person = index if person is None else person
+    rng = numpy_stream(seed, person, "person")
     darkness = float(rng.beta(1.1, 1.6))
     hair_color = _draw_hair_color(rng, darkness)
     style = _choose(rng, _STYLES)
     return Look(
-        skin=_draw_skin(numpy_stream(seed, index, "skin"), darkness, style),
-        brows=_draw_brows(numpy_stream(seed, index, "brows"), hair_color),
-        eyes=_draw_eyes(numpy_stream(seed, index, "eyes"), darkness),
-        hair=_draw_hair(numpy_stream(seed, index, "hair"), style, hair_color),
+        skin=_draw_skin(numpy_stream(seed, person, "skin"), darkness, style),
+        brows=_draw_brows(numpy_stream(seed, person, "brows"), hair_color),
+        eyes=_draw_eyes(numpy_stream(seed, person, "eyes"), darkness),
+        hair=_draw_hair(numpy_stream(seed, person, "hair"), style, hair_color),
         clothes=_draw_clothes(numpy_stream(seed, index, "clothes")),
         lighting=sample_lighting(numpy_stream(seed, index, "light")),
     )

@@ -26,6 +26,18 @@ SEGMENTATION_CLASSES = tuple(segment.name.lower() for segment in Segment)
 
 
 @dataclass(frozen=True)
+class FurtherTruth:
+    """Ground truth that is made on request."""
+
+    normals: npt.NDArray[np.float32]
+    """[H, H, 3], unit, world frame, of what is seen at the pixel centres; 0 on background."""
+    dense_2d: npt.NDArray[np.float32]
+    """[478, 2], pixels: points numbered as MediaPipe's face mesh has them (`next3d.synthetic.dense`)."""
+    dense_3d: npt.NDArray[np.float32]
+    """[478, 3], world units."""
+
+
+@dataclass(frozen=True)
 class Portrait:
     """A rendered sample of H x H pixels; pixel (row i, column j) has its centre at (j + 0.5, i + 0.5)."""
 
@@ -43,3 +55,4 @@ class Portrait:
     """[68, 2], pixels (x right, y down; 0 is the image's left or upper edge)."""
     landmarks_3d: npt.NDArray[np.float32]
     """[68, 3], world units."""
+    further: FurtherTruth | None = None

@@ -17,11 +17,12 @@ from torch import Tensor
 from next3d.head.model import HeadModel, HeadParams
 from next3d.render.cameras import project
 from next3d.synthetic.backgrounds import draw_background
+from next3d.synthetic.dense import dense_embedding
 from next3d.synthetic.draws import numpy_stream
 from next3d.synthetic.geometry import light_view
 from next3d.synthetic.looks import Look, sample_look
 from next3d.synthetic.paint import paint_body, paint_clothes, paint_eyes, paint_hair, paint_mouth, paint_skin
-from next3d.synthetic.portrait import Portrait, Segment
+from next3d.synthetic.portrait import FurtherTruth, Portrait, Segment
 from next3d.synthetic.sampling import keyed_camera, keyed_params
 from next3d.synthetic.scene import Points, Scene, build_scene, locate
 from next3d.synthetic.shading import Light, shade_eyes, shade_hair, shade_matte, shade_skin, surroundings
@@ -49,15 +50,43 @@ _SEGMENTS = {
 }
 
 
-def render_sample(head: HeadModel, seed: int, index: int, resolution: int, *, params: HeadParams | None = None) -> Portrait:
-    """Sample `index` of the data set with this seed, whatever else is rendered; or the same picture with other head parameters."""
+def render_sample(
+    head: HeadModel,
+    seed: int,
+    index: int,
+    resolution: int,
+    *,
+    person: int | None = None,
+    params: HeadParams | None = None,
+    further: bool = False,
+) -> Portrait:
+    """Sample `index` of the data set with this seed, whatever else is rendered.
+
+    Args:
+        head: poses the mesh.
+        seed: of the data set.
+        index: the sample.
+        resolution: height and width, pixels.
+        person: the sample whose identity is shown; None for `index`.
+        params: other head parameters in the same picture.
+        further: also make the ground truth that is not always wanted.
+    """
     background = draw_background(numpy_stream(seed, index, "background"), resolution)
-    params = keyed_params(head, seed, index) if params is None else params
-    return render_portrait(head, params, keyed_camera(seed, index), sample_look(seed, index), background)
+    params = keyed_params(head, seed, index, person) if params is None else params
+    look = sample_look(seed, index, person)
+    return render_portrait(head, params, keyed_camera(seed, index), look, background, further=further)
 
 
 @torch.no_grad()
-def render_portrait(head: HeadModel, params: HeadParams, camera: Camera, look: Look, background: npt.NDArray[np.float32]) -> Portrait:
+def render_portrait(
+    head: HeadModel,
+    params: HeadParams,
+    camera: Camera,
+    look: Look,
+    background: npt.NDArray[np.float32],
+    *,
+    further: bool = False,
+) -> Portrait:
     """Render one person.
 
     Args:
@@ -66,6 +95,7 @@ def render_portrait(head: HeadModel, params: HeadParams, camera: Camera, look: L
         camera: one camera.
         look: everything else about the person.
         background: [H, H, 3], linear RGB; sets the resolution H.
+        further: also make normals and 478 landmarks.
     """
     size = len(background)
     surface = head_surface(head)
@@ -78,16 +108,36 @@ def render_portrait(head: HeadModel, params: HeadParams, camera: Camera, look: L
     face, depth = fragments.face[0, center, center], fragments.depth[0, center, center]
     segments = torch.tensor([int(_SEGMENTS[key]) for key in Material] + [int(Segment.BACKGROUND)])
     material = torch.where(face >= 0, scene.materials[face.clamp_min(0)], len(Material))
-    landmarks = mesh.landmarks
     return Portrait(
         image=_develop(color, torch.from_numpy(background), look.lighting.exposure),
         segmentation=segments[material].to(torch.uint8).numpy(),
         depth=torch.where(face >= 0, depth, 0.0).numpy(),
         label=camera.to_label()[0].numpy(),
         head={field.name: getattr(params, field.name)[0].numpy() for field in fields(params)},
-        landmarks_2d=((project(landmarks, camera)[0, :, :2] + 1) * (size / 2)).numpy(),
-        landmarks_3d=landmarks[0].numpy(),
+        landmarks_2d=_pixels(mesh.landmarks, camera, size),
+        landmarks_3d=mesh.landmarks[0].numpy(),
+        further=_further_truth(head, mesh.vertices, scene, fragments, camera, size) if further else None,
     )
+
+
+def _pixels(points: Tensor, camera: Camera, size: int) -> npt.NDArray[np.float32]:
+    """Where points [1, K, 3] are in the picture, [K, 2]."""
+    return ((project(points, camera)[0, :, :2] + 1) * (size / 2)).numpy()
+
+
+def _further_truth(head: HeadModel, vertices: Tensor, scene: Scene, fragments: Fragments, camera: Camera, size: int) -> FurtherTruth:
+    center = slice(SUPERSAMPLING // 2, None, SUPERSAMPLING)
+    face = fragments.face[0, center, center].flatten()
+    weights = fragments.barycentrics[0, center, center].reshape(-1, 3)
+    shown = (face >= 0).nonzero()[:, 0]
+    points = locate(scene, face[shown], weights[shown])
+    normals = F.normalize(points.normal, dim=1)
+    # The inside of sheets is seen, too.
+    away = ((camera.cam2world[0, :3, 3] - points.position) * normals).sum(dim=1) < 0
+    flipped = torch.where((away & (points.material >= Material.BODY))[:, None], -normals, normals)
+    image = torch.zeros(size * size, 3).index_copy(0, shown, flipped)
+    dense = dense_embedding(head).place(vertices)  # [1, 478, 3]
+    return FurtherTruth(image.reshape(size, size, 3).numpy(), _pixels(dense, camera, size), dense[0].numpy())
 
 
 def _shade(scene: Scene, fragments: Fragments, camera: Camera, surface: HeadSurface, look: Look) -> Tensor:

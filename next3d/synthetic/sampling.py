@@ -172,9 +172,12 @@ def sample_camera(generator: torch.Generator, count: int) -> Camera:
     return orbit_camera(angles[:, 0], angles[:, 1])
 
 
-def keyed_params(head: HeadModel, seed: int, index: int) -> HeadParams:
-    """The head parameters of one sample of a data set, [1, ...]."""
-    return sample_params(head, torch_stream(seed, index, "head"), 1)
+def keyed_params(head: HeadModel, seed: int, index: int, person: int | None = None) -> HeadParams:
+    """The head parameters of one sample of a data set, [1, ...]: who sample `person` (None: `index`) is, in the moment of `index`."""
+    params = sample_params(head, torch_stream(seed, index, "head"), 1)
+    if person is None or person == index:
+        return params
+    return replace(params, shape=sample_params(head, torch_stream(seed, person, "head"), 1).shape)
 
 
 def keyed_camera(seed: int, index: int) -> Camera:
