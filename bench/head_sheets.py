@@ -61,13 +61,14 @@ def side_by_side(left: Image.Image, right: Image.Image) -> Image.Image:
     return tiled([left, right], [], 2)
 
 
-def shape_sheet(head: LinearHeadModel, size: int = 80, columns: int = 5, yaw: float = 0.45) -> Image.Image:
+def shape_sheet(head: LinearHeadModel, size: int = 80, columns: int = 6, yaw: float = 0.45) -> Image.Image:
     """Each shape direction at -2.2 and +2.2 standard deviations, seen a little from the side."""
     count = len(head.shape_names)
     steps = SHAPE_STEP * torch.eye(count)
     params = head.neutral(2 * count)
     params = replace(params, shape=torch.stack([-steps, steps], dim=1).flatten(0, 1))
-    pictures = plain_pictures(head, params, _cameras(torch.full((2 * count,), yaw)), size)
+    camera = orbit_camera(torch.full((2 * count,), yaw), torch.zeros(2 * count), focal=5.0)
+    pictures = plain_pictures(head, params, camera, size)
     pairs = [side_by_side(*pictures[2 * index : 2 * index + 2]) for index in range(count)]
     return tiled(pairs, head.shape_names, columns)
 

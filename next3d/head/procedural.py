@@ -21,7 +21,7 @@ from next3d.head.landmarks import embed_landmarks
 from next3d.head.model import OBJECT_TO_WORLD, Joint, LinearHead, LinearHeadModel
 from next3d.head.paint import half_guide_colors, half_regions, uv_mask
 from next3d.head.sculpt import EYE_CENTER, Array
-from next3d.head.shapes import SHAPES, shape_displacement
+from next3d.head.shapes import BLENDS, LID_SHAPES, SHAPE_NAMES, SHAPES, blend, shape_displacement
 from next3d.head.topology import Topology
 
 IDENTIFIER = "procedural-2"
@@ -79,10 +79,13 @@ def procedural_numbers() -> tuple[LinearHead, Topology, tuple[str, ...], tuple[s
     """Template, directions, joints, weights; topology; names of the shape and of the expression directions."""
     half = build_half()
     mirror = _mirror_of(half.vertices[:, 0] == 0)
-    shapes = [mirror.spread(shape_displacement(half, field)) for field in SHAPES.values()]
+    fields = SHAPES | {name: blend(name) for name in BLENDS}
+    shapes = [mirror.spread(shape_displacement(half, field)) for field in fields.values()]
+    shapes += [mirror.spread(_on_middle(half, shape(half))) for shape in LID_SHAPES.values()]
     expressions, names = _expressions(half, mirror)
     joints = np.stack([_world_origin(), NECK_JOINT, JAW_HINGE, EYE_CENTER, EYE_CENTER * [-1, 1, 1]])
-    joint_shapes = np.stack([_joint_field(joints, field) for field in SHAPES.values()], axis=-1)
+    joint_shapes = np.zeros((*joints.shape, len(SHAPE_NAMES)))  # lids leave the joints alone
+    joint_shapes[..., : len(fields)] = np.stack([_joint_field(joints, field) for field in fields.values()], axis=-1)
     scale = CM_TO_WORLD / OBJECT_TO_WORLD
     place = np.array([0.0, EYE_LEVEL, EYE_DEPTH]) / OBJECT_TO_WORLD
     numbers = LinearHead(
@@ -94,7 +97,7 @@ def procedural_numbers() -> tuple[LinearHead, Topology, tuple[str, ...], tuple[s
         weights=_skinning_weights(half, mirror),
         pose_directions=_on_grid(_pose_directions(half, mirror) * scale),
     )
-    return numbers, _topology(half, mirror), tuple(SHAPES), names
+    return numbers, _topology(half, mirror), SHAPE_NAMES, names
 
 
 def procedural_head() -> LinearHeadModel:
