@@ -20,6 +20,8 @@ LABEL = 12
 """Height of the line of text under a picture, pixels."""
 SHAPE_STEP = 2.2
 """Shape thumbnails show each direction at minus and plus this many standard deviations."""
+LAMP = torch.tensor([0.2, -0.3, -0.55])
+"""Towards the lamp, which stands beside the camera: right, down, forward; its length is its strength."""
 _CHUNK = 16
 
 
@@ -31,8 +33,8 @@ def plain_pictures(head: LinearHeadModel, params: HeadParams, camera: Camera, si
         some = params[rows]
         count = len(some.shape)
         tone = torch.tensor([[0.84, 0.66, 0.56], [0.22, 0.16, 0.12], [0.22, 0.34, 0.42]])[:, None].expand(-1, count, -1)
-        light = torch.nn.functional.normalize(torch.tensor([[0.55, 0.5, 0.9]]), dim=1).expand(count, -1) * 0.65
         seen = Camera(camera.cam2world[rows], camera.intrinsics[rows])
+        light = seen.cam2world[:, :3, :3] @ LAMP
         colors = plain_colors(head.topology, *tone)
         picture = render_shaded(head(some), head.topology, colors, seen, size, light=light, ambient=0.4, background=0.85)
         pixels = (picture * 127.5 + 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
