@@ -134,7 +134,7 @@ def topology_from_tensors(tensors: Mapping[str, Tensor], path: Path | str) -> To
     regions = _without_prefix(tensors, _REGION)
     plain = {name: value for name, value in tensors.items() if not name.startswith(_REGION)}
     try:
-        return Topology(**plain, regions=regions)
+        return Topology(**plain, regions=regions, eye_points={})
     except TypeError as error:
         raise CheckpointError(f"{path}: its topology is incomplete ({error}): the file is damaged or of another version") from error
 

@@ -164,7 +164,7 @@ def _tongue_out(half: HalfHead) -> Array:
     v = half.vertices
     front = np.clip(1 - (TONGUE_TIP[2] - v[:, 2]) / TONGUE_LENGTH, 0, 1)  # 1 at the tip, 0 at the throat
     out = front**1.5
-    rise = 1.5 * smoothstep(0.2, 0.7, front) - 0.6 * smoothstep(0.85, 1.0, front)
+    rise = 1.3 * smoothstep(0.2, 0.7, front) - 0.5 * smoothstep(0.85, 1.0, front)
     moved = np.stack([0.1 * v[:, 0] * out, rise, 3.9 * out], 1)
     return moved * (half.piece == Piece.TONGUE)[:, None]
 
@@ -211,7 +211,7 @@ EXPRESSIONS: tuple[Expression, ...] = (
         lambda h: _push(h, ((0, -8.0, 2.2), (2.4, 1.5, 2.0), (0, 0.35, 0.25)), ((0, -9.8, 2.0), (2.0, 1.4, 2.0), (0, 0.3, 0))),
     ),
     Expression("mouth", "shift", lambda h: _push(h, ((0, -6.85, 2.2), (3.2, 1.8, 2.6), (0.75, 0, 0)))),
-    Expression("jaw", "shift", lambda h: _jaw_shift(h, (0.7, 0, 0))),
+    Expression("jaw", "shift", lambda h: _jaw_shift(h, (0.6, 0, 0))),
     Expression("jawForward", "both", lambda h: _jaw_shift(h, (0, -0.05, 0.6))),
     Expression("jawOpen", "both", _jaw_open),
     Expression("mouthClose", "both", _mouth_close),

@@ -120,7 +120,8 @@ def _ear_relief(rings: Array, theta: Array) -> Array:
 def _head_side(height: Array, depth: Array) -> Array:
     """x of the head's side at (y, z), any equal shapes."""
     origins = np.stack([np.zeros_like(height), height, depth], -1).reshape(-1, 3)
-    return cast(origins, np.broadcast_to([1.0, 0.0, 0.0], origins.shape))[:, 0].reshape(height.shape)
+    sideways = np.broadcast_to([1.0, 0.0, 0.0], origins.shape)
+    return cast(origins, sideways, reach=9.0, steps=16, refinements=16)[:, 0].reshape(height.shape)
 
 
 TEETH_STEPS = 10

@@ -17,7 +17,7 @@ from next3d.head.chart import Indices
 from next3d.head.expressions import EXPRESSIONS, JAW_OPEN, Expression, jaw_corrective
 from next3d.head.fields import Field
 from next3d.head.half import JAW_HINGE, NECK_JOINT, HalfHead, Piece, build_half, head_weights, smoothstep
-from next3d.head.landmarks import embed_landmarks
+from next3d.head.landmarks import embed_landmarks, eye_vertices
 from next3d.head.model import OBJECT_TO_WORLD, Joint, LinearHead, LinearHeadModel
 from next3d.head.paint import half_guide_colors, half_regions, uv_mask
 from next3d.head.sculpt import EYE_CENTER, Array
@@ -200,6 +200,8 @@ def _topology(half: HalfHead, mirror: _Mirror) -> Topology:
         else:
             regions[name] = torch.from_numpy(whole)
     colors = mirror.labels(half_guide_colors(half))
+    eye_points = {name: torch.from_numpy(index.astype(np.int64)) for name, index in eye_vertices(half).items()}
+    eye_points |= {"right_" + name[5:]: torch.from_numpy(mirror.permutation())[index] for name, index in eye_points.items()}
     return Topology(
         faces=torch.from_numpy(faces),
         uvs=torch.from_numpy(uvs.astype(np.float32)),
@@ -211,4 +213,5 @@ def _topology(half: HalfHead, mirror: _Mirror) -> Topology:
         mirror_vertices=torch.from_numpy(mirror.permutation()),
         mirror_landmarks=torch.from_numpy(mirror_landmarks),
         regions=regions,
+        eye_points=eye_points,
     )

@@ -165,11 +165,11 @@ def _ear(v: Array) -> Array:
 
 
 LID_SHAPES: dict[str, Callable[[HalfHead], Array]] = {
-    "eye_openness": lambda half: lids(half, -0.09, -0.05),
-    "lid_droop": lambda half: lids(half, 0.09, 0.0),
+    "lid_height": lambda half: lids(half, -0.045, 0.045),
+    "lid_slant": lambda half: lids(half, -0.13, 0.13) * ((half.vertices[:, :1] - EYE_CENTER[0]) / 1.3),
     "lid_fold": lambda half: _lid_fold(half),
 }
-"""What the lids alone do, with the eyeball where it is."""
+"""What the lids alone do, with the eyeball where it is. Both margins go the same way: a blink must still just shut them."""
 
 
 def _lid_fold(half: HalfHead) -> Array:

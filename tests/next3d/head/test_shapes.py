@@ -51,7 +51,7 @@ def test_blends_are_sums_of_features_that_exist(head: LinearHeadModel) -> None:
         ("midface_length", 33, 1, -1), ("jaw_projection", 8, 2, 1), ("face_taper", 16, 0, 1), ("nose_tip_width", 30, 0, 0),
         ("columella", 33, 1, -1), ("nostril_flare", 35, 0, 1), ("brow_distance", 22, 0, 1), ("brow_angle", 26, 1, 1),
         ("brow_angle", 22, 1, -1), ("mouth_corners", 54, 1, 1), ("upper_lip_fullness", 51, 1, 1), ("upper_lip_fullness", 57, 1, 0),
-        ("lower_lip_fullness", 57, 1, -1), ("philtrum_length", 51, 1, -1), ("eye_openness", 43, 1, 1), ("lid_droop", 43, 1, -1),
+        ("lower_lip_fullness", 57, 1, -1), ("philtrum_length", 51, 1, -1), ("lid_height", 43, 1, 1), ("lid_slant", 44, 1, 1),
         ("nose_root", 27, 2, 1), ("masculine", 8, 1, -1), ("childlike", 8, 1, 1),
     ],
 )  # fmt: skip
