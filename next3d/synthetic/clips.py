@@ -52,7 +52,7 @@ class ClipConfig:
         """One frame: the clip's person, clothes, light and camera in the moment of the frame."""
         clip, frame = divmod(index, self.frames)
         params = _clip(head, self.seed, clip, self.frames, self.fps)[frame : frame + 1]
-        portrait = render_sample(head, self.seed, clip, self.resolution, params=params, further=self.further_truth)
+        portrait = render_sample(head, self.seed, clip, self.resolution, params=params, moment=index, further=self.further_truth)
         return encode(portrait, identity=clip, name=frame_name(clip, frame).removesuffix(".png"))
 
     def notes(self) -> Mapping[str, object]:

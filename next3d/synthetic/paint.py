@@ -99,7 +99,7 @@ def _scalp(albedo: Tensor, fields: SkinFields, grain: Tensor, hair: Hair) -> Ten
     density = _SCALP.get(hair.style, 0.92)
     if not density:
         return albedo
-    soft = 0.10 if CUTS[hair.style] is None else 0.04
+    soft = 0.10 if CUTS[hair.style] is None else 0.07
     share = smooth(fields.hairline - hair.recede + 0.02 * grain[:, 1], -soft / 2, soft)
     return _blend(albedo, _rgb(hair.color) + 0.06 * albedo, share * density * (1 - 0.06 * grain[:, 2].abs()))
 

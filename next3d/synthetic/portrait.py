@@ -20,6 +20,8 @@ class Segment(IntEnum):
     TEETH = 4
     HAIR = 5
     CLOTHES = 6
+    EXTRA = 7
+    """Glasses (frames), hats, earrings."""
 
 
 SEGMENTATION_CLASSES = tuple(segment.name.lower() for segment in Segment)

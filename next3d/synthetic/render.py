@@ -6,7 +6,7 @@ background and encoded. SUPERSAMPLING is odd, so that segmentation and depth can
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -17,21 +17,24 @@ from torch import Tensor
 from next3d.head.model import HeadModel, HeadParams
 from next3d.render.cameras import project
 from next3d.synthetic.backgrounds import draw_background
+from next3d.synthetic.camera import Effects, defocus, draw_effects, expose
 from next3d.synthetic.dense import dense_embedding
 from next3d.synthetic.draws import numpy_stream
 from next3d.synthetic.geometry import light_view
-from next3d.synthetic.looks import Look, sample_look
-from next3d.synthetic.paint import paint_body, paint_clothes, paint_eyes, paint_hair, paint_mouth, paint_skin
+from next3d.synthetic.looks import Extras, Look, sample_look
+from next3d.synthetic.paint import Paint, paint_body, paint_clothes, paint_eyes, paint_hair, paint_mouth, paint_skin
 from next3d.synthetic.portrait import FurtherTruth, Portrait, Segment
 from next3d.synthetic.sampling import keyed_camera, keyed_params
 from next3d.synthetic.scene import Points, Scene, build_scene, locate
-from next3d.synthetic.shading import Light, shade_eyes, shade_hair, shade_matte, shade_skin, surroundings
+from next3d.synthetic.shading import Light, shade_eyes, shade_glossy, shade_hair, shade_matte, shade_skin, surroundings
 from next3d.synthetic.skin_fields import SkinFields
 from next3d.synthetic.surface import HeadSurface, Material, head_surface
 from next3d.types import Camera
 from torch_utils.ops.rasterize import Fragments, rasterize
 
 SUPERSAMPLING = 3
+DETAIL_RESOLUTION = 128
+"""Smaller pictures are plain: no glasses, hats, earrings, full beards or effects of cameras."""
 SHADOW_SIZE = 160
 SHADOW_BIAS = 0.010
 SHADOW_LIFT = 0.014
@@ -47,7 +50,16 @@ _SEGMENTS = {
     Material.BODY: Segment.SKIN,
     Material.CLOTHES: Segment.CLOTHES,
     Material.HAIR: Segment.HAIR,
+    Material.EXTRA: Segment.EXTRA,
 }
+
+
+@dataclass(frozen=True)
+class Film:
+    """A camera's effects and its noise."""
+
+    effects: Effects
+    sensor: np.random.Generator
 
 
 def render_sample(
@@ -58,6 +70,7 @@ def render_sample(
     *,
     person: int | None = None,
     params: HeadParams | None = None,
+    moment: int | None = None,
     further: bool = False,
 ) -> Portrait:
     """Sample `index` of the data set with this seed, whatever else is rendered.
@@ -69,12 +82,18 @@ def render_sample(
         resolution: height and width, pixels.
         person: the sample whose identity is shown; None for `index`.
         params: other head parameters in the same picture.
+        moment: draws the sensor's noise; None for `index`.
         further: also make the ground truth that is not always wanted.
     """
     background = draw_background(numpy_stream(seed, index, "background"), resolution)
     params = keyed_params(head, seed, index, person) if params is None else params
     look = sample_look(seed, index, person)
-    return render_portrait(head, params, keyed_camera(seed, index), look, background, further=further)
+    if resolution < DETAIL_RESOLUTION:
+        look = replace(look, extras=Extras())
+        film = None
+    else:
+        film = Film(draw_effects(numpy_stream(seed, index, "effects")), numpy_stream(seed, index if moment is None else moment, "sensor"))
+    return render_portrait(head, params, keyed_camera(seed, index), look, background, film=film, further=further)
 
 
 @torch.no_grad()
@@ -85,6 +104,7 @@ def render_portrait(
     look: Look,
     background: npt.NDArray[np.float32],
     *,
+    film: Film | None = None,
     further: bool = False,
 ) -> Portrait:
     """Render one person.
@@ -95,12 +115,13 @@ def render_portrait(
         camera: one camera.
         look: everything else about the person.
         background: [H, H, 3], linear RGB; sets the resolution H.
+        film: what the camera does to the picture; None for a perfect one.
         further: also make normals and 478 landmarks.
     """
     size = len(background)
     surface = head_surface(head)
     mesh = head(params)
-    scene = build_scene(mesh.vertices[0], surface, look)
+    scene = build_scene(mesh.vertices[0], mesh.landmarks[0], surface, look)
     fine = size * SUPERSAMPLING
     fragments = rasterize(project(scene.vertices[None], camera), scene.faces, (fine, fine), perspective=True)
     color = _shade(scene, fragments, camera, surface, look)
@@ -109,7 +130,7 @@ def render_portrait(
     segments = torch.tensor([int(_SEGMENTS[key]) for key in Material] + [int(Segment.BACKGROUND)])
     material = torch.where(face >= 0, scene.materials[face.clamp_min(0)], len(Material))
     return Portrait(
-        image=_develop(color, torch.from_numpy(background), look.lighting.exposure),
+        image=_develop(color, torch.from_numpy(background), look.lighting.exposure, film, torch.where(face >= 0, depth, 0.0).numpy()),
         segmentation=segments[material].to(torch.uint8).numpy(),
         depth=torch.where(face >= 0, depth, 0.0).numpy(),
         label=camera.to_label()[0].numpy(),
@@ -199,16 +220,25 @@ def _shade_material(material: Material, points: Points, light: Light, chosen: Te
         return shade_hair(paint_hair(points.local[chosen], look.hair), direction, light, lighting)
     if material == Material.EYE:
         return shade_eyes(paint_eyes(points.local[chosen], surface, look.eyes), light, lighting)
+    if material == Material.EXTRA:
+        return shade_glossy(Paint(points.local[chosen], points.direction[chosen, 0]), light, lighting)
     if material == Material.CLOTHES:
         return shade_matte(paint_clothes(points.local[chosen], look.clothes), light, lighting)
     return shade_matte(paint_mouth(material, count), light, lighting)
 
 
-def _develop(color: Tensor, background: Tensor, exposure: float) -> npt.NDArray[np.uint8]:
-    """Supersampled light and coverage [S * S, 4] over a background [H, H, 3] to sRGB bytes [H, H, 3]."""
+def _develop(
+    color: Tensor, background: Tensor, exposure: float, film: Film | None, depth: npt.NDArray[np.float32]
+) -> npt.NDArray[np.uint8]:
+    """Supersampled light and coverage [S * S, 4] over a background [H, H, 3] to sRGB bytes [H, H, 3]; `depth` is [H, H]."""
     size = len(background)
     small = color.reshape(size, SUPERSAMPLING, size, SUPERSAMPLING, 4).mean(dim=(1, 3))  # [H, H, 4], colours weighted by coverage
     linear = exposure * small[..., :3] + (1 - small[..., 3:]) * background
+    if film is not None and film.effects.aperture:
+        focus = float(depth[depth > 0].min())
+        linear = torch.from_numpy(defocus(linear.numpy(), depth, focus, film.effects.aperture))
     bright = torch.where(linear > 0.7, 0.7 + 0.3 * torch.tanh((linear - 0.7) / 0.3), linear)  # highlights roll off
     encoded = torch.where(bright <= 0.0031308, 12.92 * bright, 1.055 * bright.clamp_min(1e-6) ** (1 / 2.4) - 0.055)
+    if film is not None:
+        return expose(encoded.numpy(), film.effects, film.sensor)
     return (255 * encoded).round().clamp(0, 255).to(torch.uint8).numpy()

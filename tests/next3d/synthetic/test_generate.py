@@ -94,7 +94,7 @@ def test_the_images_are_as_documented(archive: Path) -> None:
         )
     assert (image.mode, segmentation.mode) == ("RGB", "L")
     assert image.size == segmentation.size == depth.size == (32, 32)
-    assert description["segmentation_classes"] == ["background", "skin", "eyes", "mouth", "teeth", "hair", "clothes"]
+    assert description["segmentation_classes"] == ["background", "skin", "eyes", "mouth", "teeth", "hair", "clothes", "extra"]
     assert np.asarray(segmentation).max() < len(description["segmentation_classes"])
     metres = np.asarray(depth).astype(float) * description["depth_unit"]
     assert 2.3 < metres[metres > 0].min() < metres.max() < 3.3
