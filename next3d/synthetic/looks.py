@@ -279,7 +279,7 @@ def _draw_brows(rng: np.random.Generator, hair: Color) -> Brows:
 
 def _draw_eyes(rng: np.random.Generator, darkness: float) -> Eyes:
     shares = {name: share * (1 if name == "brown" else max(0.02, 1 - 1.5 * darkness)) for name, (_, share) in _IRIS.items()}
-    sclera = _varied(rng, [0.72, 0.69, 0.66], 0.1, 0.02)
+    sclera = _varied(rng, [0.56, 0.53, 0.51], 0.1, 0.02)
     return Eyes(_varied(rng, _IRIS[_choose(rng, shares)][0], 0.25, 0.1), float(rng.uniform(0.3, 0.5)), sclera)
 
 

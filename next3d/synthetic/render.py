@@ -123,7 +123,9 @@ def render_portrait(
     mesh = head(params)
     scene = build_scene(mesh.vertices[0], mesh.landmarks[0], surface, look)
     fine = size * SUPERSAMPLING
-    fragments = rasterize(project(scene.vertices[None], camera), scene.faces, (fine, fine), perspective=True)
+    points = project(scene.vertices[None], camera)
+    scene = _without_backs_of_mouth(scene, points[0])
+    fragments = rasterize(points, scene.faces, (fine, fine), perspective=True)
     color = _shade(scene, fragments, camera, surface, look)
     center = slice(SUPERSAMPLING // 2, None, SUPERSAMPLING)
     face, depth = fragments.face[0, center, center], fragments.depth[0, center, center]
@@ -139,6 +141,16 @@ def render_portrait(
         landmarks_3d=mesh.landmarks[0].numpy(),
         further=_further_truth(head, mesh.vertices, scene, fragments, camera, size) if further else None,
     )
+
+
+def _without_backs_of_mouth(scene: Scene, points: Tensor) -> Scene:
+    """The scene without the mouth's walls that show their outside at points [V, 3]: what they are seen through is skin in front of them."""
+    mouth = (scene.materials == Material.MOUTH).nonzero()[:, 0]
+    a, b, c = points[scene.faces[mouth], :2].unbind(dim=1)
+    area = (b[:, 0] - a[:, 0]) * (c[:, 1] - a[:, 1]) - (b[:, 1] - a[:, 1]) * (c[:, 0] - a[:, 0])
+    kept = torch.ones_like(scene.materials, dtype=torch.bool)
+    kept[mouth[area > 0]] = False  # y is down: clockwise in the picture
+    return replace(scene, faces=scene.faces[kept], materials=scene.materials[kept])
 
 
 def _pixels(points: Tensor, camera: Camera, size: int) -> npt.NDArray[np.float32]:
