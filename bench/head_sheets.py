@@ -11,8 +11,9 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
+from dnnlib.files import atomic_write
 from next3d.head.model import HeadParams, LinearHeadModel
-from next3d.render.cameras import orbit_camera
+from next3d.render.cameras import PORTRAIT_FOCAL, orbit_camera
 from next3d.render.shaded import plain_colors, render_shaded
 from next3d.types import Camera
 
@@ -22,6 +23,22 @@ SHAPE_STEP = 2.2
 """Shape thumbnails show each direction at minus and plus this many standard deviations."""
 LAMP = torch.tensor([0.2, -0.3, -0.55])
 """Towards the lamp, which stands beside the camera: right, down, forward; its length is its strength."""
+WHOLE_HEAD = (
+    "skull",
+    "neck",
+    "ear",
+    "occiput",
+    "shoulder",
+    "larynx",
+    "forehead",
+    "double_chin",
+    "childlike",
+    "masculine",
+    "weight",
+    "face_",
+)
+"""Shape thumbnails of names that begin so show the whole head, the others the face."""
+NEED_OPEN_JAW = ("mouthClose", "tongueOut")
 _CHUNK = 16
 
 
@@ -63,33 +80,40 @@ def side_by_side(left: Image.Image, right: Image.Image) -> Image.Image:
     return tiled([left, right], [], 2)
 
 
-def shape_sheet(head: LinearHeadModel, size: int = 80, columns: int = 6, yaw: float = 0.45) -> Image.Image:
+def shape_sheet(head: LinearHeadModel, size: int = 90, columns: int = 5, yaw: float = 0.5) -> Image.Image:
     """Each shape direction at -2.2 and +2.2 standard deviations, seen a little from the side."""
     count = len(head.shape_names)
     steps = SHAPE_STEP * torch.eye(count)
+    whole = torch.tensor([name.startswith(WHOLE_HEAD) for name in head.shape_names]).repeat_interleave(2)
     params = head.neutral(2 * count)
     params = replace(params, shape=torch.stack([-steps, steps], dim=1).flatten(0, 1))
-    camera = orbit_camera(torch.full((2 * count,), yaw), torch.zeros(2 * count), focal=5.0)
-    pictures = plain_pictures(head, params, camera, size)
+    far, near = (_cameras(torch.full((2 * count,), yaw), height=height, focal=focal) for height, focal in ((0.0, 4.6), (-0.02, 6.8)))
+    mixed = Camera(
+        *(torch.where(whole[:, None, None], a, b) for a, b in ((far.cam2world, near.cam2world), (far.intrinsics, near.intrinsics)))
+    )
+    pictures = plain_pictures(head, params, mixed, size)
     pairs = [side_by_side(*pictures[2 * index : 2 * index + 2]) for index in range(count)]
     return tiled(pairs, head.shape_names, columns)
 
 
-def expression_sheet(head: LinearHeadModel, size: int = 100, columns: int = 8, yaw: float = 0.25) -> Image.Image:
-    """Each expression direction at full strength."""
+def expression_sheet(head: LinearHeadModel, size: int = 112, columns: int = 8, yaw: float = 0.25) -> Image.Image:
+    """Each expression direction at full strength; those that need an open jaw have jawOpen added."""
     count = len(head.expression_names)
-    params = replace(head.neutral(count), expression=torch.eye(count))
-    camera = orbit_camera(torch.full((count,), yaw), torch.zeros(count), target=(0.0, -0.03, 0.0), focal=6.0)
-    return tiled(plain_pictures(head, params, camera, size), head.expression_names, columns)
+    expression = torch.eye(count)
+    for name in NEED_OPEN_JAW:
+        expression[head.expression_index(name), head.expression_index("jawOpen")] = 1.0 if name == "mouthClose" else 0.7
+    params = replace(head.neutral(count), expression=expression)
+    cameras = _cameras(torch.full((count,), yaw), height=-0.03, focal=6.5)
+    return tiled(plain_pictures(head, params, cameras, size), head.expression_names, columns)
 
 
 def turntable_sheet(head: LinearHeadModel, size: int = 200) -> Image.Image:
     """The neutral head from eight sides."""
     yaw = torch.linspace(-1, 1, 9)[:-1] * math.pi
-    return tiled(plain_pictures(head, head.neutral(8), _cameras(yaw), size), [], 4)
+    return tiled(plain_pictures(head, head.neutral(8), _cameras(yaw, focal=3.1), size), [], 4)
 
 
-def identity_sheet(head: LinearHeadModel, size: int = 128, columns: int = 5, count: int = 20, yaw: float = 0.3) -> Image.Image:
+def identity_sheet(head: LinearHeadModel, size: int = 160, columns: int = 5, count: int = 20, yaw: float = 0.3) -> Image.Image:
     """Random identities, as the synthetic portraits draw them."""
     shape = torch.randn(count, len(head.shape_names), generator=torch.Generator().manual_seed(0)).clamp(-SHAPE_STEP, SHAPE_STEP)
     params = replace(head.neutral(count), shape=shape)
@@ -97,15 +121,17 @@ def identity_sheet(head: LinearHeadModel, size: int = 128, columns: int = 5, cou
 
 
 def save_sheets(head: LinearHeadModel, folder: Path) -> list[Path]:
-    """Write all four as small palette PNG files and return their paths."""
+    """Write all four as JPEG files and return their paths."""
     folder.mkdir(parents=True, exist_ok=True)
     sheets = {"shapes": shape_sheet, "expressions": expression_sheet, "turntable": turntable_sheet, "identities": identity_sheet}
     written = []
     for name, make in sheets.items():
-        written.append(folder / f"head-{name}.png")
-        make(head).quantize(96, dither=Image.Dither.NONE).save(written[-1], optimize=True)
+        written.append(folder / f"head-{name}.jpg")
+        with atomic_write(written[-1]) as temporary:
+            make(head).save(temporary, "JPEG", quality=82, optimize=True)
     return written
 
 
-def _cameras(yaw: Tensor) -> Camera:
-    return orbit_camera(yaw, torch.zeros(len(yaw)))
+def _cameras(yaw: Tensor, *, height: float = 0.0, focal: float = PORTRAIT_FOCAL) -> Camera:
+    """Level cameras that look at the middle line, `height` over the world's origin."""
+    return orbit_camera(yaw, torch.zeros(len(yaw)), target=(0.0, height, 0.0), focal=focal)
