@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -107,6 +110,12 @@ def test_the_same_head_is_built_every_time(head: LinearHeadModel) -> None:
     before = head.fingerprint()
     procedural_numbers.cache_clear()
     assert load_head("procedural").fingerprint() == before  # type: ignore[attr-defined]
+
+
+def test_another_process_builds_the_same_head(head: LinearHeadModel) -> None:
+    code = "from next3d.head import load_head; print(load_head('procedural').fingerprint())"
+    other = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=Path(__file__).parents[3])
+    assert other.stdout.strip() == head.fingerprint()
 
 
 def test_lips_rest_closed_and_part_with_the_jaw(head: LinearHeadModel) -> None:
