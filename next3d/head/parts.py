@@ -151,8 +151,8 @@ TONGUE_ROWS, TONGUE_STEPS = 9, 7
 
 
 def tongue() -> Part:
-    """Half of the tongue, closed from tip to throat: rows from the tip back, each from the upper middle round to the lower."""
-    t = np.linspace(0, 1, TONGUE_ROWS)[:, None] ** 1.3
+    """Half of the tongue, closed from tip to throat: the tip, then rows back, each from the upper middle round to the lower."""
+    t = np.linspace(0, 1, TONGUE_ROWS)[1:, None] ** 1.3
     turn = np.linspace(0, np.pi, TONGUE_STEPS)[None]
     round_tip = np.sqrt(np.minimum(1.0, 2 * t / 0.24 * np.maximum(1 - t / 0.48, 0.5)))
     width = (1.25 + 0.25 * t) * round_tip
@@ -162,9 +162,12 @@ def tongue() -> Part:
     y = TONGUE_TIP[1] + 0.5 * np.sin(np.pi * 0.9 * t) + thickness * np.sign(np.cos(turn)) * np.abs(np.cos(turn)) ** 0.8 - groove
     z = TONGUE_TIP[2] - TONGUE_LENGTH * t - 0.12 * np.sin(turn) * (1 - t)
     x[:, [0, -1]] = 0.0
-    vertices = np.stack([x, y, z + 0 * x], -1).reshape(-1, 3)
-    uv = np.stack([0.728 + 0.034 * turn / np.pi + 0 * t, 0.012 + 0.1 * t + 0 * turn], -1).reshape(-1, 2)
-    return Part(vertices, grid_faces(TONGUE_ROWS, TONGUE_STEPS)[:, ::-1], uv)
+    vertices = np.concatenate([[TONGUE_TIP], np.stack([x, y, z + 0 * x], -1).reshape(-1, 3)])
+    strip = np.stack([0.728 + 0.034 * turn / np.pi + 0 * t, 0.012 + 0.1 * t + 0 * turn], -1).reshape(-1, 2)
+    first = 1 + np.arange(TONGUE_STEPS - 1)
+    cap = np.stack([first + 1, first, np.zeros_like(first)], 1)
+    faces = np.concatenate([cap, 1 + grid_faces(len(t), TONGUE_STEPS)[:, ::-1]])
+    return Part(vertices, faces, np.concatenate([[[0.745, 0.012]], strip]))
 
 
 MOUTH_DEPTHS = (0.02, 0.05, 0.085, 0.3, 0.6, 1.0, 1.0)
