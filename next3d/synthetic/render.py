@@ -173,11 +173,50 @@ def _further_truth(head: HeadModel, vertices: Tensor, scene: Scene, fragments: F
     return FurtherTruth(image.reshape(size, size, 3).numpy(), _pixels(dense, camera, size), dense[0].numpy())
 
 
+@dataclass(frozen=True)
+class Samples:
+    """The P fine samples of an image of H x H pixels that are shaded."""
+
+    place: Tensor
+    """[P] int64: in the flattened fine image."""
+    pixel: Tensor
+    """[P] int64: in the flattened image."""
+    weight: Tensor
+    """[P]: shares of their pixels; 1 in all where a pixel is covered."""
+
+
+def choose_samples(face: Tensor, materials: Tensor) -> Samples:
+    """Which fine samples of an image of triangles [S, S] are shaded.
+
+    All of them at edges and in eyes and mouth; elsewhere the three of a broken diagonal stand for all nine of a pixel.
+    """
+    fine, nothing = len(face), len(Material)
+    table = torch.cat([materials.new_tensor([nothing]), materials]).to(torch.uint8)
+    drawn = table.index_select(0, face.flatten() + 1).reshape(fine, fine)
+    parts = [
+        (row, column, drawn[row::SUPERSAMPLING, column::SUPERSAMPLING]) for row in range(SUPERSAMPLING) for column in range(SUPERSAMPLING)
+    ]
+    center = parts[len(parts) // 2][2]
+    plain = torch.tensor([material in _PLAIN for material in Material] + [False])[center.long()]
+    for _, _, part in parts:
+        plain = plain & (part == center)
+    places, pixels, weights = [], [], []
+    for row, column, part in parts:
+        on_diagonal = column == (2 * row + 1) % SUPERSAMPLING
+        pixel = ((part < nothing) if on_diagonal else (part < nothing) & ~plain).flatten().nonzero()[:, 0]
+        down, right = pixel // len(plain), pixel % len(plain)
+        places.append((SUPERSAMPLING * down + row) * fine + SUPERSAMPLING * right + column)
+        pixels.append(pixel)
+        full = plain.flatten()[pixel].float()
+        weights.append((1 + (SUPERSAMPLING - 1) * full) / SUPERSAMPLING**2)
+    return Samples(torch.cat(places), torch.cat(pixels), torch.cat(weights))
+
+
 def _shade(scene: Scene, fragments: Fragments, camera: Camera, surface: HeadSurface, look: Look) -> Tensor:
-    """Light and coverage [S * S, 4] that reach the camera, before exposure."""
-    face = fragments.face.flatten()
-    shown, weight = _samples(fragments.face[0], scene.materials)
-    points = locate(scene, face[shown], fragments.barycentrics.reshape(-1, 3)[shown])
+    """Light and coverage [H * H, 4] that reach the camera, before exposure; colours are weighted by coverage."""
+    samples = choose_samples(fragments.face[0], scene.materials)
+    face = fragments.face.flatten().index_select(0, samples.place)
+    points = locate(scene, face, fragments.barycentrics.reshape(-1, 3).index_select(0, samples.place))
     lamp = light_view(scene.vertices, scene.faces, torch.from_numpy(look.lighting.lamp_direction), SHADOW_SIZE)
     view = F.normalize(camera.cam2world[0, :3, 3] - points.position, dim=1)
     normals = F.normalize(points.normal, dim=1)
@@ -191,32 +230,13 @@ def _shade(scene: Scene, fragments: Fragments, camera: Camera, surface: HeadSurf
         occlusion=torch.where(inside, 0.3, points.occlusion),
         lit=lamp.lit(points.position + SHADOW_LIFT * normals, SHADOW_BIAS) * torch.where(inside, 0.15, 1.0),
     )
-    image = torch.zeros(len(face), 4)
+    shaded = torch.ones(len(face), 4)
     for material in Material:
         chosen = (points.material == material).nonzero()[:, 0]
         if len(chosen):
-            image[shown[chosen], :3] = _shade_material(material, points, light[chosen], chosen, surface, look) * weight[chosen, None]
-    image[shown, 3] = weight
-    return image
-
-
-def _samples(face: Tensor, materials: Tensor) -> tuple[Tensor, Tensor]:
-    """Which fine samples of an image of triangles [S, S] are shaded: their places [P] in the flattened image, and their weights [P].
-
-    All of them at edges and in eyes and mouth; elsewhere the three of a broken diagonal stand for all nine of a pixel.
-    """
-    size = len(face) // SUPERSAMPLING
-    drawn = torch.where(face >= 0, materials[face.clamp_min(0)].to(torch.uint8), len(Material))
-    blocks = drawn.reshape(size, SUPERSAMPLING, size, SUPERSAMPLING)
-    low, high = blocks.amin(dim=(1, 3)), blocks.amax(dim=(1, 3))
-    plain = (low == high) & torch.tensor([material in _PLAIN for material in Material] + [False])[low.long()]
-    row, column = torch.arange(SUPERSAMPLING)[:, None, None], torch.arange(SUPERSAMPLING)
-    on_diagonal = (2 * row + 1) % SUPERSAMPLING == column  # [3, 1, 3]
-    plain = plain[:, None, :, None]
-    weight = torch.where(plain, on_diagonal * float(SUPERSAMPLING), 1.0) * (blocks < len(Material))
-    weight = weight.flatten()
-    shown = weight.nonzero()[:, 0]
-    return shown, weight[shown]
+            shaded[chosen, :3] = _shade_material(material, points, light[chosen], chosen, surface, look)
+    pixels = fragments.face[0].numel() // SUPERSAMPLING**2
+    return torch.zeros(pixels, 4).index_add_(0, samples.pixel, shaded * samples.weight[:, None])
 
 
 def _shade_material(material: Material, points: Points, light: Light, chosen: Tensor, surface: HeadSurface, look: Look) -> Tensor:
@@ -242,9 +262,8 @@ def _shade_material(material: Material, points: Points, light: Light, chosen: Te
 def _develop(
     color: Tensor, background: Tensor, exposure: float, film: Film | None, depth: npt.NDArray[np.float32]
 ) -> npt.NDArray[np.uint8]:
-    """Supersampled light and coverage [S * S, 4] over a background [H, H, 3] to sRGB bytes [H, H, 3]; `depth` is [H, H]."""
-    size = len(background)
-    small = color.reshape(size, SUPERSAMPLING, size, SUPERSAMPLING, 4).mean(dim=(1, 3))  # [H, H, 4], colours weighted by coverage
+    """Light and coverage [H * H, 4] over a background [H, H, 3] to sRGB bytes [H, H, 3]; `depth` is [H, H]."""
+    small = color.reshape(*background.shape[:2], 4)
     linear = exposure * small[..., :3] + (1 - small[..., 3:]) * background
     if film is not None and film.effects.aperture:
         focus = float(depth[depth > 0].min())

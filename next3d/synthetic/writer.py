@@ -26,6 +26,8 @@ FORMAT = "next3d-portraits"
 FORMAT_VERSION = 1
 DEPTH_UNIT = 1e-4
 """World units per step of the 16-bit depth images."""
+COMPRESSION = 3
+"""Of PNGs, 0 to 9: a twelfth larger than 6 makes them, in half the time."""
 _FOLDER_SIZE = 1000
 _ZIP_DATE = (1980, 1, 1, 0, 0, 0)
 
@@ -67,7 +69,7 @@ def encode_normals(normals: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
 
 def _png(pixels: npt.NDArray[np.uint8] | npt.NDArray[np.uint16]) -> bytes:
     buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, format="PNG", compress_level=6)
+    Image.fromarray(pixels).save(buffer, format="PNG", compress_level=COMPRESSION)
     return buffer.getvalue()
 
 
