@@ -15,7 +15,8 @@ from next3d.head.model import HeadModel, HeadParams, Joint, LinearHeadModel
 from next3d.render.cameras import project
 from next3d.synthetic.looks import Earrings, Extras, Glasses, HairStyle, Hat, Look, sample_look
 from next3d.synthetic.portrait import Portrait, Segment
-from next3d.synthetic.render import render_sample
+from next3d.synthetic.render import SUPERSAMPLING, choose_samples, render_sample
+from next3d.synthetic.surface import Material
 from next3d.types import Camera
 from tests.next3d.synthetic.conftest import SIZE, plain_look, posed
 from torch_utils.ops.rasterize import rasterize
@@ -209,3 +210,19 @@ def test_small_pictures_are_plain_and_large_ones_have_everything(head: HeadModel
     index = next(index for index in range(100) if sample_look(0, index).extras.glasses is not None)
     assert area(render_sample(head, 0, index, 64), Segment.EXTRA) == 0
     assert area(render_sample(head, 0, index, 128), Segment.EXTRA) > 0
+
+
+def test_weights_of_samples_add_up_to_coverage_and_plain_pixels_take_three(rng: torch.Generator) -> None:
+    size = 8
+    materials = torch.tensor([int(Material.SKIN), int(Material.EYE), int(Material.HAIR)])
+    face = torch.randint(-1, 3, (size * SUPERSAMPLING, size * SUPERSAMPLING), generator=rng)
+    face[: SUPERSAMPLING * 2], face[SUPERSAMPLING * 2 : SUPERSAMPLING * 3] = 0, 1  # two rows of skin, one of eye
+    samples = choose_samples(face, materials)
+    covered = (face >= 0).float().reshape(size, SUPERSAMPLING, size, SUPERSAMPLING).mean(dim=(1, 3)).flatten()
+    torch.testing.assert_close(torch.zeros(size * size).index_add(0, samples.pixel, samples.weight), covered)
+    row, column = samples.place // len(face), samples.place % len(face)
+    assert torch.equal(row // SUPERSAMPLING * size + column // SUPERSAMPLING, samples.pixel)
+    assert (face.flatten()[samples.place] >= 0).all()
+    counts = torch.bincount(samples.pixel, minlength=size * size)
+    assert counts[: 2 * size].eq(SUPERSAMPLING).all()
+    assert counts[2 * size : 3 * size].eq(SUPERSAMPLING**2).all()
