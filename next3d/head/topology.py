@@ -47,7 +47,7 @@ class Topology:
     eye_points: Mapping[str, Tensor] = field(default_factory=dict)
     """Vertices [K] int64 to fit eyes to, by name: left_pupil and right_pupil [1], left_iris [8] around the iris's edge, left_upper_lid and
     left_lower_lid [13] along the lids' margins from the inner corner to the outer one, and the same for the right, whose point k mirrors
-    the left's. Only the default head has them; they are not stored in networks."""
+    the left's. Only the default head has them."""
 
     def to(self, device: torch.device | str) -> Topology:
         """A copy on `device`."""
