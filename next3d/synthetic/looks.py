@@ -308,7 +308,7 @@ def _draw_clothes(rng: np.random.Generator) -> Clothes:
 
 def _draw_extras(rng: np.random.Generator, skin: Skin) -> Extras:
     """Glasses, hats, jewellery, full beards; all draws are made whether they are used or not."""
-    wears = rng.uniform(size=4) < (0.16, 0.09, 0.22, 0.35)
+    wears = rng.uniform(size=4) < (0.16, 0.09, 0.22, 0.10)
     metal = _color([[0.75, 0.52, 0.20], [0.62, 0.62, 0.64]][int(rng.integers(2))])
     frame = (
         metal * 0.6 if rng.uniform() < 0.35 else _varied(rng, [0.03, 0.022, 0.02] if rng.uniform() < 0.6 else [0.20, 0.08, 0.03], 0.4, 0.2)
@@ -324,7 +324,7 @@ def _draw_extras(rng: np.random.Generator, skin: Skin) -> Extras:
     )
     hat = Hat(_garment_color(rng), float(rng.uniform(30, 40)), bool(rng.uniform() < 0.4), float(rng.uniform(0, 1)))
     earrings = Earrings(metal, float(rng.uniform(0.008, 0.026)), bool(rng.uniform() < 0.6))
-    beard = float(rng.uniform(0.010, 0.026))
+    beard = float(rng.uniform(0.008, 0.018))
     return Extras(
         glasses=glasses if wears[0] else None,
         hat=hat if wears[1] else None,
