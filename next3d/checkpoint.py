@@ -32,6 +32,7 @@ FORMAT = "next3d-network"
 DISCRIMINATOR_FORMAT = "next3d-discriminator"
 FORMAT_VERSION = 1
 _REGION = "regions."
+_EYE_POINTS = "eye_points."
 
 _Config = TypeVar("_Config")
 
@@ -126,15 +127,15 @@ def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], path: Path | 
 def topology_tensors(topology: Topology) -> dict[str, Tensor]:
     """A topology as flat tensors."""
     found = {f.name: value for f in fields(topology) if isinstance(value := getattr(topology, f.name), Tensor)}
-    return found | prefixed(_REGION, topology.regions)
+    return found | prefixed(_REGION, topology.regions) | prefixed(_EYE_POINTS, topology.eye_points)
 
 
 def topology_from_tensors(tensors: Mapping[str, Tensor], path: Path | str) -> Topology:
     """What `topology_tensors` returned, as a topology."""
-    regions = _without_prefix(tensors, _REGION)
-    plain = {name: value for name, value in tensors.items() if not name.startswith(_REGION)}
+    regions, eye_points = _without_prefix(tensors, _REGION), _without_prefix(tensors, _EYE_POINTS)
+    plain = {name: value for name, value in tensors.items() if not name.startswith((_REGION, _EYE_POINTS))}
     try:
-        return Topology(**plain, regions=regions)
+        return Topology(**plain, regions=regions, eye_points=eye_points)
     except TypeError as error:
         raise CheckpointError(f"{path}: its topology is incomplete ({error}): the file is damaged or of another version") from error
 

@@ -20,18 +20,21 @@ from next3d.synthetic.writer import check_target
 )
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Same seed, same bytes.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="A name ending in .zip, or a folder.")
+@click.option("--per-identity", type=click.IntRange(min=1), default=1, show_default=True, help="Consecutive images of one person.")
+@click.option("--truth", is_flag=True, help="Also write normals and 478 landmarks.")
 @click.option("--workers", type=click.IntRange(min=1), default=None, help="Processes; by default one per physical core.")
 @click.option("--force", is_flag=True, help="Replace an existing data set.")
-def synthetic(num: int, resolution: int, seed: int, out: Path, workers: int | None, force: bool) -> None:
+def synthetic(num: int, resolution: int, seed: int, out: Path, per_identity: int, truth: bool, workers: int | None, force: bool) -> None:
     """Render portraits with camera, head parameters, landmarks, segmentation and depth.
 
     \b
     Examples:
       next3d data synthetic --num 4000 --resolution 64 --seed 0 --out data.zip
       next3d data synthetic --num 50 --resolution 256 --seed 1 --out portraits
+      next3d data synthetic --num 60 --per-identity 6 --truth --resolution 256 --out people
     """
     check_target(out, force=force)
-    config = SyntheticConfig(count=num, resolution=resolution, seed=seed)
+    config = SyntheticConfig(count=num, resolution=resolution, seed=seed, per_identity=per_identity, further_truth=truth)
     start = time.perf_counter()
     write_dataset(config, out, workers=workers or physical_cores(), force=force, progress=sys.stderr.isatty())
     seconds = time.perf_counter() - start

@@ -139,7 +139,7 @@ def _skin_vertices(flat: Chart) -> Array:
     vertices = cast(origins, directions)
     middle = (flat.points[:, 0] == 0) | (np.abs(vertices[:, 0]) < 1e-6) | (flat.points[:, 1] == TOP)
     vertices[middle, 0] = 0.0
-    return _crease(flat, _fair(flat, vertices, middle))
+    return _crease(flat, _fold(flat, _fair(flat, vertices, middle)))
 
 
 def _fair(flat: Chart, vertices: Array, middle: np.ndarray, rounds: int = 3) -> Array:
@@ -161,6 +161,22 @@ def _fair(flat: Chart, vertices: Array, middle: np.ndarray, rounds: int = 3) -> 
         mean = np.stack([np.bincount(edges[:, 0], vertices[edges[:, 1], axis], len(vertices)) for axis in range(3)], 1) / count[:, None]
         vertices = vertices + moving[:, None] * (mean - vertices)
         vertices[middle, 0] = 0.0
+    return vertices
+
+
+NASOLABIAL = ((1.95, -4.3), (2.45, -5.2), (2.95, -6.3), (3.15, -7.1))
+"""The fold between cheek and upper lip in the chart, from the nose's wing to beside the mouth."""
+
+
+def _fold(flat: Chart, vertices: Array) -> Array:
+    """The fold from the nose's wing to the mouth's corner, deeper above: a groove, and the cheek's edge beside it."""
+    p, q = flat.points.T
+    line = np.array(NASOLABIAL)
+    middle = np.interp(-q, -line[:, 1], line[:, 0])
+    strength = smoothstep(-4.0, -4.6, q) * smoothstep(-7.6, -5.4, q) * (p < 6)
+    groove, edge = np.exp(-(((p - middle) / 0.3) ** 2)), np.exp(-(((p - middle - 0.75) / 0.55) ** 2))
+    vertices = vertices.copy()
+    vertices[:, 2] += strength * (0.07 * edge - 0.11 * groove)
     return vertices
 
 
@@ -205,7 +221,15 @@ def skin_jaw_weight(chart: Array, vertices: Array) -> Array:
     return weight * (1 - smoothstep(11.9, 15.2, -q))
 
 
+def head_weights(half: HalfHead) -> tuple[Array, Array]:
+    """How far each vertex [n] follows the neck joint (it bends over its whole length), and how far the jaw, which is never more."""
+    v = half.vertices
+    neck = smoothstep(-19.0, -9.5, v[:, 1] + 0.3 * np.minimum(v[:, 2] + 4.0, 0))
+    neck[half.piece != Piece.SKIN] = 1.0
+    return neck, np.minimum(half.jaw, neck)
+
+
 def _cavity_jaw_weight(rim: Array) -> Array:
     """The cavity follows the lips at its rim and moves as one piece at its end."""
-    depth = np.array(MOUTH_DEPTHS)[:, None] ** 2
+    depth = smoothstep(0.25, 1.0, np.array(MOUTH_DEPTHS))[:, None]
     return (rim * (1 - depth) + 0.4 * depth).ravel()

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from next3d.head.chart import BROW, EYE_STEPS, LIP_RINGS, Indices
-from next3d.head.half import HalfHead
+from next3d.head.half import HalfHead, Piece
+from next3d.head.parts import EYE_ANGLES, EYE_SEGMENTS, IRIS_ANGLE
 from next3d.head.sculpt import Array
 
 CHART_POINTS = {
@@ -62,6 +63,23 @@ def embed_landmarks(half: HalfHead) -> tuple[Indices, NDArray[np.float32], Indic
             faces[other] = faces[landmark] + len(half.faces)
             weights[other] = weights[landmark, ::-1]
     return faces, weights, order
+
+
+IRIS_POINTS = 8
+"""Points around the edge of each iris."""
+
+
+def eye_vertices(half: HalfHead) -> dict[str, Indices]:
+    """Vertices of the left eye by name, see Topology.eye_points."""
+    first = int(np.flatnonzero(half.piece == Piece.EYEBALL)[0])
+    edge = first + 1 + EYE_SEGMENTS * int(np.abs(EYE_ANGLES - IRIS_ANGLE).argmin())
+    margin = half.flat.eye_rings[0]
+    return {
+        "left_pupil": np.array([first]),
+        "left_iris": edge + np.arange(0, EYE_SEGMENTS, EYE_SEGMENTS // IRIS_POINTS),
+        "left_upper_lid": margin[: EYE_STEPS + 1],
+        "left_lower_lid": margin[[0, *range(2 * EYE_STEPS - 1, EYE_STEPS - 1, -1)]],
+    }
 
 
 def _locate(half: HalfHead, point: Array) -> tuple[int, NDArray[np.float32]]:

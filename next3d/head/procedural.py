@@ -14,15 +14,17 @@ import torch
 from torch import Tensor
 
 from next3d.head.chart import Indices
-from next3d.head.directions import EXPRESSIONS, JAW_OPEN, SHAPES, Expression, Field, jaw_corrective, shape_displacement
-from next3d.head.half import JAW_HINGE, NECK_JOINT, HalfHead, Piece, build_half, smoothstep
-from next3d.head.landmarks import embed_landmarks
+from next3d.head.expressions import EXPRESSIONS, JAW_OPEN, Expression, jaw_corrective
+from next3d.head.fields import Field
+from next3d.head.half import JAW_HINGE, NECK_JOINT, HalfHead, Piece, build_half, head_weights, smoothstep
+from next3d.head.landmarks import embed_landmarks, eye_vertices
 from next3d.head.model import OBJECT_TO_WORLD, Joint, LinearHead, LinearHeadModel
 from next3d.head.paint import half_guide_colors, half_regions, uv_mask
 from next3d.head.sculpt import EYE_CENTER, Array
+from next3d.head.shapes import BLENDS, LID_SHAPES, SHAPE_NAMES, SHAPES, blend, shape_displacement
 from next3d.head.topology import Topology
 
-IDENTIFIER = "procedural-1"
+IDENTIFIER = "procedural-2"
 CM_TO_WORLD = 0.024
 """World units per centimetre: the portrait camera then frames the face like an FFHQ crop: the pupils are a quarter of the image apart,
 hair meets the top edge."""
@@ -77,10 +79,13 @@ def procedural_numbers() -> tuple[LinearHead, Topology, tuple[str, ...], tuple[s
     """Template, directions, joints, weights; topology; names of the shape and of the expression directions."""
     half = build_half()
     mirror = _mirror_of(half.vertices[:, 0] == 0)
-    shapes = [mirror.spread(shape_displacement(half, field)) for field in SHAPES.values()]
+    fields = SHAPES | {name: blend(name) for name in BLENDS}
+    shapes = [mirror.spread(shape_displacement(half, field)) for field in fields.values()]
+    shapes += [mirror.spread(_on_middle(half, shape(half))) for shape in LID_SHAPES.values()]
     expressions, names = _expressions(half, mirror)
     joints = np.stack([_world_origin(), NECK_JOINT, JAW_HINGE, EYE_CENTER, EYE_CENTER * [-1, 1, 1]])
-    joint_shapes = np.stack([_joint_field(joints, field) for field in SHAPES.values()], axis=-1)
+    joint_shapes = np.zeros((*joints.shape, len(SHAPE_NAMES)))  # lids leave the joints alone
+    joint_shapes[..., : len(fields)] = np.stack([_joint_field(joints, field) for field in fields.values()], axis=-1)
     scale = CM_TO_WORLD / OBJECT_TO_WORLD
     place = np.array([0.0, EYE_LEVEL, EYE_DEPTH]) / OBJECT_TO_WORLD
     numbers = LinearHead(
@@ -92,7 +97,7 @@ def procedural_numbers() -> tuple[LinearHead, Topology, tuple[str, ...], tuple[s
         weights=_skinning_weights(half, mirror),
         pose_directions=_on_grid(_pose_directions(half, mirror) * scale),
     )
-    return numbers, _topology(half, mirror), tuple(SHAPES), names
+    return numbers, _topology(half, mirror), SHAPE_NAMES, names
 
 
 def procedural_head() -> LinearHeadModel:
@@ -159,9 +164,7 @@ def _pose_directions(half: HalfHead, mirror: _Mirror) -> Array:
 def _skinning_weights(half: HalfHead, mirror: _Mirror) -> Tensor:
     """[V, 5]; the neck bends over its whole length, the jaw follows half.jaw, eyeballs are rigid."""
     v = half.vertices
-    neck = smoothstep(-19.0, -9.5, v[:, 1] + 0.3 * np.minimum(v[:, 2] + 4.0, 0))
-    neck[half.piece != Piece.SKIN] = 1.0
-    jaw = np.minimum(half.jaw, neck)
+    neck, jaw = head_weights(half)
     weights = np.zeros((len(v), len(Joint)))
     weights[:, Joint.GLOBAL], weights[:, Joint.NECK], weights[:, Joint.JAW] = 1 - neck, neck - jaw, jaw
     ball = half.piece == Piece.EYEBALL
@@ -197,6 +200,8 @@ def _topology(half: HalfHead, mirror: _Mirror) -> Topology:
         else:
             regions[name] = torch.from_numpy(whole)
     colors = mirror.labels(half_guide_colors(half))
+    eye_points = {name: torch.from_numpy(index.astype(np.int64)) for name, index in eye_vertices(half).items()}
+    eye_points |= {"right_" + name[5:]: torch.from_numpy(mirror.permutation())[index] for name, index in eye_points.items()}
     return Topology(
         faces=torch.from_numpy(faces),
         uvs=torch.from_numpy(uvs.astype(np.float32)),
@@ -208,4 +213,5 @@ def _topology(half: HalfHead, mirror: _Mirror) -> Topology:
         mirror_vertices=torch.from_numpy(mirror.permutation()),
         mirror_landmarks=torch.from_numpy(mirror_landmarks),
         regions=regions,
+        eye_points=eye_points,
     )

@@ -94,8 +94,10 @@ def _nose(p: Array, d: Array) -> Array:
     d = smooth_union(d, ellipsoid(p, (0, -3.5, 3.2), (0.95, 0.8, 1.0)), 0.7)  # tip
     d = smooth_union(d, ellipsoid(p, (1.05, -3.95, 2.3), (0.68, 0.58, 0.95)), 0.6)  # wing
     d = smooth_union(d, capsule(p, (0, -3.95, 3.5), (0, -4.65, 2.4), 0.3, 0.38), 0.35)  # columella
-    nostril = capsule(p, (0.5, -4.5, 3.15), (0.72, -4.05, 2.6), 0.25, 0.22)
-    return smooth_subtract(d, nostril, 0.2)
+    groove = capsule(p, (1.78, -3.3, 2.0), (1.85, -4.3, 1.75), 0.16, 0.16)  # behind the wing
+    d = smooth_subtract(d, groove, 0.35)
+    nostril = capsule(p, (0.56, -4.62, 3.2), (0.74, -3.95, 2.5), 0.3, 0.26)
+    return smooth_subtract(d, nostril, 0.14)
 
 
 def _lips(p: Array, d: Array) -> Array:

@@ -44,11 +44,16 @@ class Topology:
     """Vertex masks [V] bool by name: face, left_eye, right_eye, left_iris, right_iris, left_lids, right_lids, lips, mouth_interior,
     teeth, tongue, scalp, left_ear, right_ear, neck; the default head also has left_pupil, right_pupil, left_brow, right_brow.
     face includes lids and lips, an eye its iris, an iris its pupil; otherwise regions do not overlap. "Left" is the person's left (+x)."""
+    eye_points: Mapping[str, Tensor] = field(default_factory=dict)
+    """Vertices [K] int64 to fit eyes to, by name: left_pupil and right_pupil [1], left_iris [8] around the iris's edge, left_upper_lid and
+    left_lower_lid [13] along the lids' margins from the inner corner to the outer one, and the same for the right, whose point k mirrors
+    the left's. Only the default head has them."""
 
     def to(self, device: torch.device | str) -> Topology:
         """A copy on `device`."""
         moved = {f.name: getattr(self, f.name).to(device) for f in fields(self) if isinstance(getattr(self, f.name), Tensor)}
-        return replace(self, **moved, regions={name: mask.to(device) for name, mask in self.regions.items()})
+        regions = {name: mask.to(device) for name, mask in self.regions.items()}
+        return replace(self, **moved, regions=regions, eye_points={name: index.to(device) for name, index in self.eye_points.items()})
 
     def geometry(self) -> dict[str, Tensor]:
         """The tensors that data and model must agree on: triangles, UVs and the landmark embedding, without masks and colours."""

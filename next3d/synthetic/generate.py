@@ -5,12 +5,13 @@ from __future__ import annotations
 import multiprocessing
 import signal
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Protocol
 
 import torch
 
@@ -25,6 +26,28 @@ _CHUNK = 8
 """Samples per task: large enough that passing results between processes costs nothing."""
 
 
+class Recipe(Protocol):
+    """What a data set is made of; equal recipes give equal bytes."""
+
+    @property
+    def count(self) -> int:
+        """Number of images."""
+
+    @property
+    def resolution(self) -> int:
+        """Their height and width."""
+
+    @property
+    def head(self) -> str:
+        """Name of the head model."""
+
+    def make(self, head: HeadModel, index: int) -> EncodedPortrait:
+        """Render one sample, whoever renders the others."""
+
+    def notes(self) -> Mapping[str, object]:
+        """Entries for the data set's description."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class SyntheticConfig:
     """What a synthetic data set is made of; equal configs give equal bytes."""
@@ -37,6 +60,10 @@ class SyntheticConfig:
     """Sample i depends on this and on i, not on how many there are or who renders it."""
     head: str = "procedural"
     """Name of the head model."""
+    per_identity: int = 1
+    """Consecutive images that show one person."""
+    further_truth: bool = False
+    """Also write normals and 478 landmarks."""
 
     def __post_init__(self) -> None:
         if self.count < 1:
@@ -45,6 +72,19 @@ class SyntheticConfig:
             raise UserError(f"resolution: {self.resolution}, expected {MIN_RESOLUTION} to {MAX_RESOLUTION} pixels.")
         if self.seed < 0:
             raise UserError(f"seed: {self.seed}, expected 0 or more.")
+        if self.per_identity < 1:
+            raise UserError(f"images per identity: {self.per_identity}, expected at least 1.")
+
+    def make(self, head: HeadModel, index: int) -> EncodedPortrait:
+        """One photo of person `index // per_identity`, in clothes, light and moment of its own."""
+        identity = index // self.per_identity
+        person = identity * self.per_identity
+        portrait = render_sample(head, self.seed, index, self.resolution, person=person, further=self.further_truth)
+        return encode(portrait, identity=identity)
+
+    def notes(self) -> Mapping[str, object]:
+        """Nothing that the tables do not say."""
+        return {}
 
 
 @lru_cache(maxsize=1)
@@ -53,10 +93,10 @@ def _head(name: str) -> HeadModel:
     return load_head(name)
 
 
-def render_chunk(config: SyntheticConfig, first: int, last: int) -> list[EncodedPortrait]:
+def render_chunk(config: Recipe, first: int, last: int) -> list[EncodedPortrait]:
     """Samples first ... last - 1, rendered with one thread and compressed."""
     with _single_thread():
-        return [encode(render_sample(_head(config.head), config.seed, index, config.resolution)) for index in range(first, last)]
+        return [config.make(_head(config.head), index) for index in range(first, last)]
 
 
 def _ignore_interrupts() -> None:
@@ -75,7 +115,7 @@ def _single_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def render_all(config: SyntheticConfig, workers: int) -> Iterator[EncodedPortrait]:
+def render_all(config: Recipe, workers: int) -> Iterator[EncodedPortrait]:
     """All samples in order; at most a few chunks per worker are held at a time.
 
     Args:
@@ -101,7 +141,7 @@ def render_all(config: SyntheticConfig, workers: int) -> Iterator[EncodedPortrai
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def write_dataset(config: SyntheticConfig, target: Path, *, workers: int = 1, force: bool = False, progress: bool = False) -> None:
+def write_dataset(config: Recipe, target: Path, *, workers: int = 1, force: bool = False, progress: bool = False) -> None:
     """Render a data set into a zip or a folder, which appears when it is complete.
 
     Args:
@@ -118,7 +158,7 @@ def write_dataset(config: SyntheticConfig, target: Path, *, workers: int = 1, fo
 
     with open_sink(target, force=force) as sink:
         head = _head(config.head)
-        writer = PortraitWriter(sink, config.resolution, head.identifier, head.fingerprint())
+        writer = PortraitWriter(sink, config.resolution, head.identifier, head.fingerprint(), config.notes())
         for portrait in tqdm(render_all(config, workers), total=config.count, unit="image", disable=not progress):
             writer.add(portrait)
         writer.finish()

@@ -7,7 +7,7 @@ below the surface, so that no edge floats; where it hangs, its end curls inwards
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from next3d.synthetic.geometry import vertex_normals
 from next3d.synthetic.looks import Hair, HairStyle
 from next3d.synthetic.skull import AZIMUTHS, ELEVATIONS, LOWEST_ELEVATION, hairline, skull_center
 
@@ -25,6 +26,7 @@ ROWS = 40
 _DIP = 0.014
 """How far below the skin a cap ends, world units."""
 _DEGREES = np.pi / 180
+_WISP_LAYERS = 2
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,8 @@ class Strands:
     """[T, 3], counter-clockwise seen from outside."""
     local: Tensor
     """[V, 3]: place across strands (turns around the head), along them (0 root to 1 tip), and which piece."""
+    normals: Tensor
+    """[V, 3], unit."""
     direction: Tensor
     """[V, 3], unit: where strands run, world."""
     covers_ears: bool
@@ -74,7 +78,7 @@ class Cut:
     locks: float = 0.004
     """Depth of the furrows between locks."""
     knot: float = 0.0
-    """Radius of a top-knot."""
+    """Radius of two knots high at the sides."""
 
 
 CUTS: dict[HairStyle, Cut | None] = {
@@ -94,6 +98,12 @@ CUTS: dict[HairStyle, Cut | None] = {
 """None: no geometry; stubble is painted on the scalp, or nothing."""
 
 
+def under_hat(hair: Hair) -> Hair:
+    """The same hair pressed flat; styles that stand up become short ones."""
+    style: HairStyle = "short" if hair.style in ("curly", "afro", "quiff", "knot", "crop") else hair.style
+    return replace(hair, style=style, volume=min(hair.volume, 0.45))
+
+
 def grow_hair(hair: Hair, skull: Tensor) -> Strands | None:
     """Hair geometry on the skull grid [AZIMUTHS, ELEVATIONS, 3] of a posed head; None for styles without volume."""
     cut = CUTS[hair.style]
@@ -101,11 +111,11 @@ def grow_hair(hair: Hair, skull: Tensor) -> Strands | None:
         return None
     rng = np.random.Generator(np.random.Philox(hair.shape_seed))
     center = skull_center(skull)
-    cap = _cap(cut, hair, rng, skull, center)  # [AZIMUTHS, ROWS, 3]
+    cap, end, hanging = _cap(cut, hair, rng, skull, center)
     pieces = [(cap, 0)]
     if cut.knot:
-        pieces.append((_knot(cut.knot * hair.volume, cap, center), 1))
-    return _assemble(pieces, covers_ears=cut.opening < 90)
+        pieces += [(_knot(cut.knot * hair.volume, cap, center, side), 1) for side in (1, -1)]
+    return _assemble(pieces, _wisps(cap, end, hanging, skull, center, hair), center, covers_ears=cut.opening < 90)
 
 
 def _smooth(x: Array | float, low: float, high: float) -> Array:
@@ -114,7 +124,8 @@ def _smooth(x: Array | float, low: float, high: float) -> Array:
     return np.asarray(t * t * (3 - 2 * t))
 
 
-def _cap(cut: Cut, hair: Hair, rng: np.random.Generator, skull: Tensor, center: Tensor) -> Tensor:
+def _cap(cut: Cut, hair: Hair, rng: np.random.Generator, skull: Tensor, center: Tensor) -> tuple[Tensor, Array, Array]:
+    """Points [AZIMUTHS, ROWS, 3], the elevation [AZIMUTHS] where columns leave the skull, and how far [AZIMUTHS] they hang."""
     azimuth = np.arange(AZIMUTHS) * (2 * np.pi / AZIMUTHS)
     turned = np.abs((azimuth + np.pi) % (2 * np.pi) - np.pi) / _DEGREES  # degrees from the front
     ragged = _ring_noise(rng, (17, 31))
@@ -127,11 +138,36 @@ def _cap(cut: Cut, hair: Hair, rng: np.random.Generator, skull: Tensor, center: 
     along = np.linspace(0, 1, ROWS)[None] ** 0.9 * (scalp_length + fall)[:, None]  # [A, ROWS]
     elevation = np.pi / 2 - np.minimum(along, scalp_length[:, None]) / radius
     drop = np.maximum(along - scalp_length[:, None], 0)
-    surface = _lookup(skull, elevation)
+    surface = skull_points(skull, elevation)
     outwards = F.normalize(surface - center, dim=2)
     thickness = _thickness(cut, hair, rng, elevation, along / (scalp_length + fall)[:, None], azimuth, turned, hanging)
     points = surface + outwards * torch.from_numpy(thickness).float()[..., None]
-    return _hang(cut, hair, rng, points, center, drop, fall, turned)
+    return _hang(cut, hair, rng, points, center, drop, fall, turned), end, hanging
+
+
+def _wisps(cap: Tensor, end: Array, hanging: Array, skull: Tensor, center: Tensor, hair: Hair) -> tuple[Tensor, Tensor]:
+    """Thin pointed locks that break up the edge of a cap [AZIMUTHS, ROWS, 3].
+
+    Returns:
+        Corners [W, 3, 3] of single triangles, the tip last, and where along the hair [W] they begin.
+    """
+    rng = np.random.Generator(np.random.Philox(hair.shape_seed + 1))
+    column = torch.arange(AZIMUTHS)
+    loose = torch.from_numpy(hanging > 0.5)
+    corners, begins = [], []
+    for layer in range(_WISP_LAYERS):
+        start = torch.where(loose, ROWS - 2 - layer, ROWS - 4 - 2 * layer)
+        left, right = cap[column, start], cap[(column + 1) % AZIMUTHS, start]
+        reach = torch.from_numpy(rng.uniform(0.0, 1.0, AZIMUTHS) ** 2).float()[:, None]
+        lean = torch.from_numpy(rng.uniform(-0.4, 1.4, AZIMUTHS)).float()[:, None]
+        skin = skull_points(skull, (end - 0.01 - 0.09 * reach[:, 0].double().numpy())[:, None])[:, 0]
+        skin = skin + 0.004 * F.normalize(skin - center, dim=1)
+        down = F.normalize(cap[:, -1] - cap[:, -4], dim=1)
+        tip = torch.where(loose[:, None], cap[:, -1] + (0.008 + 0.035 * reach) * down, skin)
+        tip = torch.lerp(tip, torch.roll(tip, -1, 0), lean)
+        corners.append(torch.stack([left, right, tip], dim=1))
+        begins.append(start / (ROWS - 1))
+    return torch.cat(corners), torch.cat(begins)
 
 
 def _end_elevation(cut: Cut, hair: Hair, turned: Array, azimuth: Array, ragged: Array) -> Array:
@@ -217,7 +253,7 @@ def _grid_noise(rng: np.random.Generator, count: int) -> Array:
     return np.asarray(np.tanh(bumps) * _smooth(row, 0.02, 0.2))
 
 
-def _lookup(skull: Tensor, elevation: Array) -> Tensor:
+def skull_points(skull: Tensor, elevation: Array) -> Tensor:
     """Points [A, R, 3] of the skull grid's columns at elevations [A, R], radians."""
     place = (np.pi / 2 - elevation) / (np.pi / 2 - LOWEST_ELEVATION) * (ELEVATIONS - 1)
     low = np.clip(np.floor(place).astype(np.int64), 0, ELEVATIONS - 2)
@@ -226,9 +262,9 @@ def _lookup(skull: Tensor, elevation: Array) -> Tensor:
     return skull[column, row] * (1 - share) + skull[column, row + 1] * share
 
 
-def _knot(radius: float, cap: Tensor, center: Tensor) -> Tensor:
-    """A ball [AZIMUTHS, ROWS, 3] that sits on the crown, a little behind."""
-    crown = cap[AZIMUTHS // 2, ROWS // 5]
+def _knot(radius: float, cap: Tensor, center: Tensor, side: int) -> Tensor:
+    """A ball [AZIMUTHS, ROWS, 3] that sits high on the left (1) or the right (-1) side of the head, a little behind."""
+    crown = cap[side * AZIMUTHS * 5 // 16, ROWS // 2]
     up = F.normalize(crown - center, dim=0)
     middle = crown + up * radius * 0.75
     azimuth = torch.arange(AZIMUTHS)[:, None] * (2 * np.pi / AZIMUTHS)
@@ -238,17 +274,17 @@ def _knot(radius: float, cap: Tensor, center: Tensor) -> Tensor:
     return middle + radius * ball * torch.tensor([1.0, 0.85, 1.0]) * swirl[..., None]
 
 
-@lru_cache(maxsize=1)
-def _grid_faces() -> Tensor:
-    """Triangles [T, 3] of one grid, closed around, counter-clockwise from outside."""
-    column, row = torch.meshgrid(torch.arange(AZIMUTHS), torch.arange(ROWS - 1), indexing="ij")
-    following = (column + 1) % AZIMUTHS
-    a, b = column * ROWS + row, following * ROWS + row
-    c, d = following * ROWS + row + 1, column * ROWS + row + 1
+@lru_cache(maxsize=4)
+def sheet_faces(columns: int, rows: int, *, closed: bool) -> Tensor:
+    """Triangles [T, 3] of a grid of columns x rows, perhaps closed around, counter-clockwise from outside."""
+    column, row = torch.meshgrid(torch.arange(columns if closed else columns - 1), torch.arange(rows - 1), indexing="ij")
+    following = (column + 1) % columns
+    a, b = column * rows + row, following * rows + row
+    c, d = following * rows + row + 1, column * rows + row + 1
     return torch.cat([torch.stack([a, d, c], dim=2).reshape(-1, 3), torch.stack([a, c, b], dim=2).reshape(-1, 3)])
 
 
-def _assemble(pieces: list[tuple[Tensor, int]], *, covers_ears: bool) -> Strands:
+def _assemble(pieces: list[tuple[Tensor, int]], wisps: tuple[Tensor, Tensor], center: Tensor, *, covers_ears: bool) -> Strands:
     vertices: list[Tensor] = []
     faces: list[Tensor] = []
     local: list[Tensor] = []
@@ -256,9 +292,19 @@ def _assemble(pieces: list[tuple[Tensor, int]], *, covers_ears: bool) -> Strands
     turn = ((torch.arange(AZIMUTHS) / AZIMUTHS + 0.5) % 1)[:, None].expand(-1, ROWS)  # the seam is at the back
     along = torch.linspace(0, 1, ROWS)[None].expand(AZIMUTHS, -1)
     for points, piece in pieces:
-        faces.append(_grid_faces() + len(vertices) * AZIMUTHS * ROWS)
+        faces.append(sheet_faces(AZIMUTHS, ROWS, closed=True) + len(vertices) * AZIMUTHS * ROWS)
         vertices.append(points.reshape(-1, 3))
         run = torch.cat([points[:, 1:] - points[:, :-1], points[:, -1:] - points[:, -2:-1]], dim=1)
         direction.append(F.normalize(run, dim=2).reshape(-1, 3))
         local.append(torch.stack([turn, along, torch.full_like(turn, float(piece))], dim=2).reshape(-1, 3))
-    return Strands(torch.cat(vertices), torch.cat(faces), torch.cat(local), torch.cat(direction), covers_ears)
+    normals = vertex_normals(torch.cat(vertices), torch.cat(faces))
+    corners, begins = wisps
+    count, layers = len(corners), len(corners) // AZIMUTHS
+    faces.append(torch.arange(3 * count).reshape(count, 3) + len(vertices) * AZIMUTHS * ROWS)
+    vertices.append(corners.reshape(-1, 3))
+    direction.append(F.normalize(corners[:, 2] - corners[:, :2].mean(dim=1), dim=1).repeat_interleave(3, dim=0))
+    around = turn[:, 0].repeat(layers)[:, None].expand(-1, 3)
+    place = torch.stack([begins, begins, torch.ones(count)], dim=1)
+    local.append(torch.stack([around, place, torch.zeros(count, 3)], dim=2).reshape(-1, 3))
+    normals = torch.cat([normals, F.normalize(vertices[-1] - center, dim=1)])  # thin things are lit as what they lie on
+    return Strands(torch.cat(vertices), torch.cat(faces), torch.cat(local), normals, torch.cat(direction), covers_ears)

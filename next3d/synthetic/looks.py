@@ -6,7 +6,7 @@ Colours are linear RGB albedos in [0, 1]; lengths are world units.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, TypeVar
 
 import numpy as np
@@ -123,6 +123,55 @@ class Clothes:
 
 
 @dataclass(frozen=True)
+class Glasses:
+    """A frame; lengths as parts of half the distance between the eyes."""
+
+    color: Color
+    width: float
+    """Half width of a rim."""
+    height: float
+    """Half height of a rim."""
+    squareness: float
+    """2 for ellipses, more for rounded rectangles."""
+    wire: float
+    """Radius of the rims' cross-section."""
+    gloss: float
+
+
+@dataclass(frozen=True)
+class Hat:
+    """A knitted hat or a cap."""
+
+    color: Color
+    edge: float
+    """Elevation of the edge in front, degrees."""
+    visor: bool
+    slack: float
+    """How much of a knitted hat stands off above, 0 to 1."""
+
+
+@dataclass(frozen=True)
+class Earrings:
+    """A pair of them."""
+
+    color: Color
+    size: float
+    """Radius, world units."""
+    hoop: bool
+
+
+@dataclass(frozen=True)
+class Extras:
+    """What not everybody has; None and 0 for nothing."""
+
+    glasses: Glasses | None = None
+    hat: Hat | None = None
+    earrings: Earrings | None = None
+    beard: float = 0.0
+    """Thickness of a full beard, world units."""
+
+
+@dataclass(frozen=True)
 class Lighting:
     """Second-order spherical harmonics for the surroundings and one distant lamp that casts shadows; world frame."""
 
@@ -144,21 +193,31 @@ class Look:
     hair: Hair
     clothes: Clothes
     lighting: Lighting
+    extras: Extras = field(default_factory=Extras)
 
 
-def sample_look(seed: int, index: int) -> Look:
-    """The look of one sample of a data set; each part has its own stream."""
-    rng = numpy_stream(seed, index, "person")
+def sample_look(seed: int, index: int, person: int | None = None) -> Look:
+    """The look of one sample of a data set; each part has its own stream.
+
+    Args:
+        seed: of the data set.
+        index: the sample: clothes and light are of this day.
+        person: the sample whose skin, eyes and hair are shown; None for `index`.
+    """
+    person = index if person is None else person
+    rng = numpy_stream(seed, person, "person")
     darkness = float(rng.beta(1.1, 1.6))
     hair_color = _draw_hair_color(rng, darkness)
     style = _choose(rng, _STYLES)
+    skin = _draw_skin(numpy_stream(seed, person, "skin"), darkness, style)
     return Look(
-        skin=_draw_skin(numpy_stream(seed, index, "skin"), darkness, style),
-        brows=_draw_brows(numpy_stream(seed, index, "brows"), hair_color),
-        eyes=_draw_eyes(numpy_stream(seed, index, "eyes"), darkness),
-        hair=_draw_hair(numpy_stream(seed, index, "hair"), style, hair_color),
+        skin=skin,
+        brows=_draw_brows(numpy_stream(seed, person, "brows"), hair_color),
+        eyes=_draw_eyes(numpy_stream(seed, person, "eyes"), darkness),
+        hair=_draw_hair(numpy_stream(seed, person, "hair"), style, hair_color),
         clothes=_draw_clothes(numpy_stream(seed, index, "clothes")),
         lighting=sample_lighting(numpy_stream(seed, index, "light")),
+        extras=_draw_extras(numpy_stream(seed, person, "extras"), skin),
     )
 
 
@@ -220,7 +279,7 @@ def _draw_brows(rng: np.random.Generator, hair: Color) -> Brows:
 
 def _draw_eyes(rng: np.random.Generator, darkness: float) -> Eyes:
     shares = {name: share * (1 if name == "brown" else max(0.02, 1 - 1.5 * darkness)) for name, (_, share) in _IRIS.items()}
-    sclera = _varied(rng, [0.72, 0.69, 0.66], 0.1, 0.02)
+    sclera = _varied(rng, [0.56, 0.53, 0.51], 0.1, 0.02)
     return Eyes(_varied(rng, _IRIS[_choose(rng, shares)][0], 0.25, 0.1), float(rng.uniform(0.3, 0.5)), sclera)
 
 
@@ -244,6 +303,33 @@ def _draw_clothes(rng: np.random.Generator) -> Clothes:
         collar=_choose(rng, _COLLARS),
         stripes=float(rng.uniform(10, 30)) if rng.uniform() < 0.12 else 0.0,
         width=float(rng.uniform(0.40, 0.52)),
+    )
+
+
+def _draw_extras(rng: np.random.Generator, skin: Skin) -> Extras:
+    """Glasses, hats, jewellery, full beards; all draws are made whether they are used or not."""
+    wears = rng.uniform(size=4) < (0.16, 0.09, 0.22, 0.10)
+    metal = _color([[0.75, 0.52, 0.20], [0.62, 0.62, 0.64]][int(rng.integers(2))])
+    frame = (
+        metal * 0.6 if rng.uniform() < 0.35 else _varied(rng, [0.03, 0.022, 0.02] if rng.uniform() < 0.6 else [0.20, 0.08, 0.03], 0.4, 0.2)
+    )
+    wire = float(rng.uniform(0.022, 0.032) if frame.max() > 0.25 else rng.uniform(0.035, 0.065))
+    glasses = Glasses(
+        _color(frame),
+        float(rng.uniform(0.72, 0.84)),
+        float(rng.uniform(0.52, 0.72)),
+        float(rng.uniform(2.0, 4.0)),
+        wire,
+        float(rng.uniform(0.3, 1)),
+    )
+    hat = Hat(_garment_color(rng), float(rng.uniform(30, 40)), bool(rng.uniform() < 0.4), float(rng.uniform(0, 1)))
+    earrings = Earrings(metal, float(rng.uniform(0.008, 0.026)), bool(rng.uniform() < 0.6))
+    beard = float(rng.uniform(0.008, 0.018))
+    return Extras(
+        glasses=glasses if wears[0] else None,
+        hat=hat if wears[1] else None,
+        earrings=earrings if wears[2] and not skin.stubble else None,
+        beard=beard if wears[3] and skin.stubble > 0.4 else 0.0,
     )
 
 

@@ -78,7 +78,7 @@ def paint_skin(fields: SkinFields, skin: Skin, brows: Brows, hair: Hair) -> Pain
         albedo = _tinted(albedo, (0.70, 0.52, 0.42), smooth(grain[:, 2], 0.9, 1.6) * fields.freckles * skin.freckles)
     bristles = noise(fields.across * 5 + skin.noise_offset[1], fields.up * 3 + skin.noise_offset[0])[:, 2]
     if skin.stubble:
-        density = min(skin.stubble * 1.1, 0.9) * (0.88 + 0.12 * bristles) * (1 - fields.lips)
+        density = min(skin.stubble * 0.6, 0.5) * (0.88 + 0.12 * bristles) * (1 - fields.lips)
         color = _rgb(hair.color) * min(0.8, 0.16 / float(hair.color.max()))  # beards of fair people are darker than their hair
         albedo = _blend(albedo, color + 0.15 * albedo, (fields.beard * density).clamp(0, 1))
     albedo = _blend(albedo, _rgb(skin.lips) * (1 + 0.06 * grain[:, 1:2]), smooth(fields.lips, 0.25, 0.75))
@@ -99,7 +99,7 @@ def _scalp(albedo: Tensor, fields: SkinFields, grain: Tensor, hair: Hair) -> Ten
     density = _SCALP.get(hair.style, 0.92)
     if not density:
         return albedo
-    soft = 0.10 if CUTS[hair.style] is None else 0.04
+    soft = 0.10 if CUTS[hair.style] is None else 0.07
     share = smooth(fields.hairline - hair.recede + 0.02 * grain[:, 1], -soft / 2, soft)
     return _blend(albedo, _rgb(hair.color) + 0.06 * albedo, share * density * (1 - 0.06 * grain[:, 2].abs()))
 

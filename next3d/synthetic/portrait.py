@@ -20,9 +20,23 @@ class Segment(IntEnum):
     TEETH = 4
     HAIR = 5
     CLOTHES = 6
+    EXTRA = 7
+    """Glasses (frames), hats, earrings."""
 
 
 SEGMENTATION_CLASSES = tuple(segment.name.lower() for segment in Segment)
+
+
+@dataclass(frozen=True)
+class FurtherTruth:
+    """Ground truth that is made on request."""
+
+    normals: npt.NDArray[np.float32]
+    """[H, H, 3], unit, world frame, of what is seen at the pixel centres; 0 on background."""
+    dense_2d: npt.NDArray[np.float32]
+    """[478, 2], pixels: points numbered as MediaPipe's face mesh has them (`next3d.synthetic.dense`)."""
+    dense_3d: npt.NDArray[np.float32]
+    """[478, 3], world units."""
 
 
 @dataclass(frozen=True)
@@ -43,3 +57,4 @@ class Portrait:
     """[68, 2], pixels (x right, y down; 0 is the image's left or upper edge)."""
     landmarks_3d: npt.NDArray[np.float32]
     """[68, 3], world units."""
+    further: FurtherTruth | None = None

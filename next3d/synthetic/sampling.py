@@ -146,6 +146,19 @@ def _add_lid_following(strengths: dict[str, Tensor], gaze: Tensor) -> None:
         strengths[f"eyeLookIn{side}"] = (-outwards).clamp_min(0)
 
 
+def with_gaze(head: HeadModel, params: HeadParams, gaze: Tensor) -> HeadParams:
+    """The same people looking elsewhere: eyes turned by `gaze` [N, 2] (pitch, yaw; radians), and lids that go along."""
+    pose = params.pose.clone()
+    pose[:, [Joint.LEFT_EYE, Joint.RIGHT_EYE], :2] = gaze[:, None].expand(-1, 2, -1)
+    strengths: dict[str, Tensor] = {}
+    _add_lid_following(strengths, gaze)
+    expression = params.expression.clone()
+    for column, name in enumerate(head.expression_names):
+        if name in strengths:
+            expression[:, column] = strengths[name]
+    return replace(params, pose=pose, expression=expression)
+
+
 def _by_name(names: tuple[str, ...], strengths: Mapping[str, Tensor], count: int) -> Tensor:
     nothing = torch.zeros(count)
     return torch.stack([strengths.get(name, nothing) for name in names], dim=1) if names else torch.zeros(count, 0)
@@ -159,9 +172,12 @@ def sample_camera(generator: torch.Generator, count: int) -> Camera:
     return orbit_camera(angles[:, 0], angles[:, 1])
 
 
-def keyed_params(head: HeadModel, seed: int, index: int) -> HeadParams:
-    """The head parameters of one sample of a data set, [1, ...]."""
-    return sample_params(head, torch_stream(seed, index, "head"), 1)
+def keyed_params(head: HeadModel, seed: int, index: int, person: int | None = None) -> HeadParams:
+    """The head parameters of one sample of a data set, [1, ...]: who sample `person` (None: `index`) is, in the moment of `index`."""
+    params = sample_params(head, torch_stream(seed, index, "head"), 1)
+    if person is None or person == index:
+        return params
+    return replace(params, shape=sample_params(head, torch_stream(seed, person, "head"), 1).shape)
 
 
 def keyed_camera(seed: int, index: int) -> Camera:

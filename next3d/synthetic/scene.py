@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from next3d.synthetic.clothes import Body, build_body, measure_neck
+from next3d.synthetic.extras import Piece, make_beard, make_earrings, make_glasses, make_hat, piece_normals
 from next3d.synthetic.geometry import vertex_normals
-from next3d.synthetic.hair import grow_hair
-from next3d.synthetic.looks import Look
+from next3d.synthetic.hair import grow_hair, under_hat
+from next3d.synthetic.looks import Extras, Look
 from next3d.synthetic.skin_fields import smooth
 from next3d.synthetic.surface import HeadSurface, Material
 
@@ -27,7 +29,8 @@ class Scene:
     materials: Tensor
     """[F] int64, values of `Material`."""
     attributes: Tensor
-    """[V, 13]: position, normal, the material's own coordinates, direction of strands (0 elsewhere), occlusion."""
+    """[V, 13]: position, normal, the material's own coordinates, direction of strands (0 elsewhere), occlusion.
+    Extras have their colour for coordinates, and their gloss in the direction's first column."""
 
 
 @dataclass(frozen=True)
@@ -60,24 +63,62 @@ def locate(scene: Scene, face: Tensor, weights: Tensor) -> Points:
     return Points(scene.materials.index_select(0, face), corners, weights, position, normal, local, direction, occlusion[:, 0])
 
 
-def build_scene(vertices: Tensor, surface: HeadSurface, look: Look) -> Scene:
-    """Dress a posed head [V, 3]."""
-    strands = grow_hair(look.hair, surface.skull(vertices))
+def build_scene(vertices: Tensor, landmarks: Tensor, surface: HeadSurface, look: Look) -> Scene:
+    """Dress a posed head [V, 3] with landmarks [68, 3]."""
+    skull, extras = surface.skull(vertices), look.extras
+    strands = grow_hair(under_hat(look.hair) if extras.hat is not None else look.hair, skull)
     body = build_body(look.clothes, measure_neck(vertices[surface.neck_vertices]))
     shown = ~surface.ears if strands is not None and strands.covers_ears else torch.ones_like(surface.ears)
     head_normals = vertex_normals(vertices, surface.faces)
     cloth = torch.where(body.is_cloth, int(Material.CLOTHES), int(Material.BODY))
-    parts = [
-        _columns(vertices, head_normals, surface.template, None, surface.occlusion),
-        _columns(body.vertices, vertex_normals(body.vertices, body.faces), body.local, None, _body_occlusion(body)),
-    ]
-    faces, materials = [surface.faces[shown], body.faces + len(vertices)], [surface.materials[shown], cloth]
+    build = _Build()
+    build.add(_columns(vertices, head_normals, surface.template, None, surface.occlusion), surface.faces[shown], surface.materials[shown])
+    bare = vertex_normals(body.vertices, body.faces)
+    build.add(_columns(body.vertices, bare, body.local, None, _body_occlusion(body)), body.faces, cloth)
     if strands is not None:
-        parts.append(_columns(strands.vertices, vertex_normals(strands.vertices, strands.faces), strands.local, strands.direction, None))
-        faces.append(strands.faces + len(vertices) + len(body.vertices))
-        materials.append(torch.full((len(strands.faces),), int(Material.HAIR)))
-    attributes = torch.cat(parts)
-    return Scene(attributes[:, :3].contiguous(), torch.cat(faces), torch.cat(materials), attributes)
+        build.add(_columns(strands.vertices, strands.normals, strands.local, strands.direction, None), strands.faces, Material.HAIR)
+    if extras.beard:
+        grown, faces, direction = make_beard(extras.beard, vertices, head_normals, surface)
+        local = torch.stack([grown[:, 0], 0.5 + grown[:, 1], torch.full_like(grown[:, 0], 2.0)], dim=1)
+        build.add(_columns(grown, vertex_normals(grown, faces), local, direction, None), faces, Material.HAIR)
+    for piece in _worn(extras, vertices, landmarks, skull, surface, covered=not bool(shown.all())):
+        shine = torch.tensor([piece.gloss, 0.0, 0.0]).expand_as(piece.vertices)
+        build.add(
+            _columns(piece.vertices, piece_normals(piece), piece.color.expand_as(piece.vertices), shine, None), piece.faces, Material.EXTRA
+        )
+    return build.scene()
+
+
+def _worn(extras: Extras, vertices: Tensor, landmarks: Tensor, skull: Tensor, surface: HeadSurface, *, covered: bool) -> Iterator[Piece]:
+    """Glasses, earrings (unless hair covers the ears) and hats."""
+    if extras.glasses is not None:
+        yield make_glasses(extras.glasses, vertices, landmarks, surface)
+    if extras.earrings is not None and not covered:
+        yield make_earrings(extras.earrings, vertices, surface)
+    if extras.hat is not None:
+        yield make_hat(extras.hat, skull)
+
+
+@dataclass
+class _Build:
+    """Meshes that become one."""
+
+    _parts: list[Tensor] = field(default_factory=list)
+    _faces: list[Tensor] = field(default_factory=list)
+    _materials: list[Tensor] = field(default_factory=list)
+    _count: int = 0
+
+    def add(self, columns: Tensor, faces: Tensor, materials: Tensor | Material) -> None:
+        """Append vertices [V, 13] and their triangles [T, 3], of one material or of one each."""
+        self._faces.append(faces + self._count)
+        self._materials.append(materials if isinstance(materials, Tensor) else torch.full((len(faces),), int(materials)))
+        self._parts.append(columns)
+        self._count += len(columns)
+
+    def scene(self) -> Scene:
+        """The whole."""
+        attributes = torch.cat(self._parts)
+        return Scene(attributes[:, :3].contiguous(), torch.cat(self._faces), torch.cat(self._materials), attributes)
 
 
 def _body_occlusion(body: Body) -> Tensor:

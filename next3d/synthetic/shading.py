@@ -53,6 +53,14 @@ def shade_matte(paint: Paint, light: Light, lighting: Lighting) -> Tensor:
     return paint.albedo * (light.ambient * light.occlusion[:, None] + direct)
 
 
+def shade_glossy(paint: Paint, light: Light, lighting: Lighting) -> Tensor:
+    """Light [P, 3] leaving metal, plastic and wool: matte, and as far as it is glossy it mirrors the lamp in its own colour."""
+    lamp, color = _lamp(lighting)
+    tint = 0.3 + 0.7 * paint.albedo
+    shine = paint.gloss * (0.9 * mirror(light, lamp) ** 40 * (0.3 + 0.7 * light.lit) + 0.25 * light.normals[:, 1].clamp_min(0) ** 2)
+    return shade_matte(paint, light, lighting) + tint * shine[:, None] * (0.5 * color + 0.5 * light.ambient)
+
+
 def shade_skin(paint: Paint, light: Light, lighting: Lighting) -> Tensor:
     """Light [P, 3] leaving skin; crevices and the edges of shadows turn reddish rather than grey."""
     lamp, color = _lamp(lighting)

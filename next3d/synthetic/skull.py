@@ -13,6 +13,8 @@ AZIMUTHS = 96
 ELEVATIONS = 49
 """Rows of the skull grid, from straight up to LOWEST_ELEVATION."""
 LOWEST_ELEVATION = -np.pi / 3
+EQUATOR = round((ELEVATIONS - 1) * (np.pi / 2) / (np.pi / 2 - LOWEST_ELEVATION))
+"""The row that looks straight to the sides."""
 _RAY_CHUNK = 128
 _HAIRLINE = ((0, 40), (22, 39), (38, 34), (52, 23), (64, 8), (74, -8), (82, -10), (92, 4), (104, 6), (116, -14), (130, -30), (180, -36))
 """Azimuth from the front and elevation of the hairline, degrees: forehead, temple, sideburn, above and behind the ear, nape."""
@@ -22,8 +24,7 @@ Array = npt.NDArray[np.float64]
 
 def skull_center(skull: Tensor) -> Tensor:
     """The middle [3] of a skull grid: the mean of its equator."""
-    equator = round((ELEVATIONS - 1) * (np.pi / 2) / (np.pi / 2 - LOWEST_ELEVATION))
-    return skull[:, equator].mean(dim=0)
+    return skull[:, EQUATOR].mean(dim=0)
 
 
 def hairline(azimuth: Array) -> Array:

@@ -39,9 +39,11 @@ class Material(IntEnum):
     """Bare skin of neck and chest below the head's mesh."""
     CLOTHES = 6
     HAIR = 7
+    EXTRA = 8
+    """Glasses, hats, earrings."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class HeadSurface:
     """See the module's first lines. V vertices, F triangles of the head's topology."""
 
@@ -66,6 +68,10 @@ class HeadSurface:
     """... [AZIMUTHS * ELEVATIONS, 6]: each grid direction's surface point as a combination of vertices."""
     neck_vertices: Tensor
     """[K] int64: the ring on which a collar sits."""
+    eye_middles: Tensor
+    """[2, V]: weights whose sum over posed vertices is the middle of the left and of the right eyeball, wherever the eyes look."""
+    lobes: Tensor
+    """[2] int64: the lowest vertex of the left and of the right ear."""
 
     def skull(self, vertices: Tensor) -> Tensor:
         """Surface points [AZIMUTHS, ELEVATIONS, 3] of a posed head [V, 3] in the directions of the skull grid; ears left out."""
@@ -98,6 +104,10 @@ def head_surface(head: HeadModel) -> HeadSurface:
         skull_vertices=skull_vertices,
         skull_weights=skull_weights,
         neck_vertices=_neck_ring(template, regions["neck"], landmarks[8]),
+        eye_middles=torch.stack(
+            [_middle_weights(template, regions[f"{side}_eye"], eyes[row]) for row, side in enumerate(("left", "right"))]
+        ),
+        lobes=torch.stack([torch.where(regions[f"{side}_ear"], template[:, 1], torch.inf).argmin() for side in ("left", "right")]),
     )
 
 
@@ -122,6 +132,16 @@ def _eye_center(template: Tensor, mask: Tensor) -> Tensor:
     points = template[mask].double()
     system = torch.cat([2 * points, torch.ones_like(points[:, :1])], dim=1)
     return torch.linalg.lstsq(system, (points**2).sum(dim=1, keepdim=True)).solution[:3, 0].round(decimals=6).float()
+
+
+def _middle_weights(template: Tensor, mask: Tensor, center: Tensor) -> Tensor:
+    """The most even weights [V] of the vertices in `mask` whose sum is `center`; a turn about the centre leaves the sum alone."""
+    points = template[mask].double()
+    offset = points - points.mean(dim=0)
+    shift = torch.linalg.solve(offset.T @ offset, center.double() - points.mean(dim=0))
+    weights = torch.zeros(len(template))
+    weights[mask] = (1 / len(points) + offset @ shift).round(decimals=6).float()
+    return weights / weights.sum()
 
 
 def _iris_angle(template: Tensor, mask: Tensor, center: Tensor) -> float:

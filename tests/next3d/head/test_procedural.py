@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -107,6 +110,12 @@ def test_the_same_head_is_built_every_time(head: LinearHeadModel) -> None:
     before = head.fingerprint()
     procedural_numbers.cache_clear()
     assert load_head("procedural").fingerprint() == before  # type: ignore[attr-defined]
+
+
+def test_another_process_builds_the_same_head(head: LinearHeadModel) -> None:
+    code = "from next3d.head import load_head; print(load_head('procedural').fingerprint())"
+    other = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=Path(__file__).parents[3])
+    assert other.stdout.strip() == head.fingerprint()
 
 
 def test_lips_rest_closed_and_part_with_the_jaw(head: LinearHeadModel) -> None:
@@ -353,3 +362,28 @@ def test_shape_directions_move_what_they_name(head: LinearHeadModel) -> None:
 def test_unknown_names_are_refused() -> None:
     with pytest.raises(ConfigError, match="'flamingo' is not known"):
         load_head("flamingo")
+
+
+def test_eye_points_lie_on_their_features(head: LinearHeadModel, topology: Topology) -> None:
+    points, rest = topology.eye_points, head.template * OBJECT_TO_WORLD
+    assert {name: len(index) for name, index in points.items() if name.startswith("left")} == {
+        "left_pupil": 1,
+        "left_iris": 8,
+        "left_upper_lid": 13,
+        "left_lower_lid": 13,
+    }
+    center = head.joints[Joint.LEFT_EYE] * OBJECT_TO_WORLD
+    edge = rest[points["left_iris"]] - center
+    torch.testing.assert_close(edge.mean(0)[:2], torch.zeros(2), rtol=0, atol=1e-5)
+    assert (edge.norm(dim=1).diff().abs() < 1e-5).all()
+    upper, lower = points["left_upper_lid"], points["left_lower_lid"]
+    assert (upper[[0, -1]] == lower[[0, -1]]).all(), "the corners belong to both"
+    assert (rest[upper, 0].diff() > 0).all(), "from the nose outwards"
+    assert (rest[upper[1:-1], 1] > rest[lower[1:-1], 1]).all()
+    for name, index in points.items():
+        if name.startswith("left_"):
+            torch.testing.assert_close(rest[points["right_" + name[5:]]], rest[index] * FLIP, rtol=0, atol=0)
+
+
+def test_the_mesh_is_of_the_promised_size(topology: Topology) -> None:
+    assert 5000 <= len(topology.guide_colors) <= 12000

@@ -72,7 +72,8 @@ def test_the_tables_are_as_documented(archive: Path, head: HeadModel) -> None:
     assert names[-1] == "images/00000/img00000009.png"
     assert all(len(label) == 25 for _, label in description["labels"])
     assert heads["names"].tolist() == names
-    shapes = {name: heads[name].shape for name in heads.files if name != "names"}
+    assert heads["identity"].tolist() == list(range(COUNT))
+    shapes = {name: heads[name].shape for name in heads.files if name not in ("names", "identity")}
     assert shapes == {
         "shape": (COUNT, len(head.shape_names)),
         "expression": (COUNT, len(head.expression_names)),
@@ -93,10 +94,29 @@ def test_the_images_are_as_documented(archive: Path) -> None:
         )
     assert (image.mode, segmentation.mode) == ("RGB", "L")
     assert image.size == segmentation.size == depth.size == (32, 32)
-    assert description["segmentation_classes"] == ["background", "skin", "eyes", "mouth", "teeth", "hair", "clothes"]
+    assert description["segmentation_classes"] == ["background", "skin", "eyes", "mouth", "teeth", "hair", "clothes", "extra"]
     assert np.asarray(segmentation).max() < len(description["segmentation_classes"])
     metres = np.asarray(depth).astype(float) * description["depth_unit"]
     assert 2.3 < metres[metres > 0].min() < metres.max() < 3.3
+
+
+def test_further_truth_and_several_images_of_one_person(tmp_path: Path, head: HeadModel) -> None:
+    config = SyntheticConfig(count=4, resolution=48, seed=3, per_identity=2, further_truth=True)
+    write_dataset(config, tmp_path / "data")
+    heads, landmarks = (np.load(tmp_path / "data" / name) for name in ("heads.npz", "landmarks.npz"))
+    assert heads["identity"].tolist() == [0, 0, 1, 1]
+    assert np.array_equal(heads["shape"][0], heads["shape"][1])
+    assert not np.array_equal(heads["shape"][1], heads["shape"][2])
+    assert not np.array_equal(heads["expression"][0], heads["expression"][1])
+    assert landmarks["dense_2d"].shape == (4, 478, 2)
+    assert landmarks["dense_3d"].shape == (4, 478, 3)
+    normals = np.asarray(Image.open(tmp_path / "data/normals/00000/img00000000.png")).astype(float)
+    depth = np.asarray(Image.open(tmp_path / "data/depth/00000/img00000000.png"))
+    there = depth > 0
+    assert not normals[~there].any()
+    np.testing.assert_allclose(np.linalg.norm((normals[there] - 128) / 127, axis=1), 1, atol=0.02)
+    alone = SyntheticConfig(count=1, resolution=48, seed=3)
+    assert render_chunk(alone, 0, 1)[0].files["images"] == (tmp_path / "data/images/00000/img00000000.png").read_bytes()
 
 
 def test_an_interrupted_run_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,12 +166,13 @@ def test_force_does_not_remove_what_is_no_data_set(tmp_path: Path) -> None:
         ["--num", "0", "--out", "{folder}/a.zip"],
         ["--num", "5", "--resolution", "7", "--out", "{folder}/a.zip"],
         ["--num", "5", "--seed", "-1", "--out", "{folder}/a.zip"],
+        ["--num", "5", "--per-identity", "0", "--out", "{folder}/a.zip"],
         ["--num", "5"],
         ["--num", "5", "--out", "{folder}/file/a.zip"],
         ["--num", "5", "--out", "{folder}/file"],
         ["--num", "five", "--out", "{folder}/a.zip"],
     ],
-    ids=["no portraits", "tiny", "negative seed", "no target", "target below a file", "target exists", "not a number"],
+    ids=["no portraits", "tiny", "negative seed", "nobody", "no target", "target below a file", "target exists", "not a number"],
 )
 def test_bad_arguments_are_one_line_and_exit_code_2(arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "file").write_text("in the way")

@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 import torch
 
-from next3d.head.model import HeadModel, HeadParams, LinearHeadModel
+from next3d.head.model import HeadModel, HeadParams, Joint, LinearHeadModel
 from next3d.render.cameras import project
-from next3d.synthetic.looks import HairStyle
+from next3d.synthetic.looks import Earrings, Extras, Glasses, HairStyle, Hat, Look, sample_look
 from next3d.synthetic.portrait import Portrait, Segment
-from next3d.synthetic.render import render_sample
+from next3d.synthetic.render import SUPERSAMPLING, choose_samples, render_sample
+from next3d.synthetic.surface import Material
 from next3d.types import Camera
 from tests.next3d.synthetic.conftest import SIZE, plain_look, posed
 from torch_utils.ops.rasterize import rasterize
@@ -148,3 +149,80 @@ def test_pictures_are_varied(samples: list[Portrait]) -> None:
     pictures = np.stack([sample.image for sample in samples]).astype(float)
     assert pictures.std(axis=0).mean() > 25
     assert all(20 < picture.mean() < 220 for picture in pictures)
+
+
+def dressed(extras: Extras, style: HairStyle = "short") -> Look:
+    return replace(plain_look(style), extras=extras)
+
+
+GLASSES = Glasses(np.full(3, 0.02, dtype=np.float32), 0.78, 0.6, 3.0, 0.05, 0.5)
+HAT = Hat(np.array([0.4, 0.1, 0.1], dtype=np.float32), 34.0, False, 0.5)
+
+
+def test_glasses_surround_the_eyes_and_leave_them_free(head: HeadModel, portray: Portray) -> None:
+    bare, worn = portray(posed(head), size=128), portray(posed(head), look=dressed(Extras(glasses=GLASSES)), size=128)
+    assert area(worn, Segment.EYES) > 0.85 * area(bare, Segment.EYES)
+    row, column = (worn.segmentation == Segment.EXTRA).nonzero()
+    eyes = bare.landmarks_2d[36:48]
+    assert len(row) > 150
+    assert row.min() < eyes[:, 1].min()
+    assert eyes[:, 1].max() < row.max() < bare.landmarks_2d[33, 1] + 5, "they do not reach the mouth"
+    assert column.min() < eyes[:, 0].min() < eyes[:, 0].max() < column.max()
+
+
+def test_glasses_turn_with_the_head_and_not_with_the_face(head: HeadModel, portray: Portray) -> None:
+    look = dressed(Extras(glasses=GLASSES))
+    still = portray(posed(head), look=look).segmentation == Segment.EXTRA
+    moved = portray(posed(head, jaw=0.3, gaze=(0.1, 0.3)), look=look).segmentation == Segment.EXTRA
+    assert (still == moved).mean() > 0.99
+    params = posed(head)
+    pose = params.pose.clone()
+    pose[:, Joint.NECK, 1] = 0.4
+    turned = portray(replace(params, pose=pose), look=look).segmentation == Segment.EXTRA
+    assert turned.nonzero()[1].mean() > still.nonzero()[1].mean() + 1
+
+
+@pytest.mark.parametrize("style", get_args(HairStyle))
+def test_hats_cover_the_hair_on_top_and_leave_the_eyes_free(head: HeadModel, portray: Portray, style: HairStyle) -> None:
+    bare, worn = portray(posed(head)), portray(posed(head), look=dressed(Extras(hat=HAT), style))
+    assert area(worn, Segment.EXTRA) > 100
+    assert area(worn, Segment.EYES) >= 0.9 * area(bare, Segment.EYES)
+    highest = worn.segmentation[(worn.segmentation != Segment.BACKGROUND).argmax(axis=0), np.arange(SIZE)]
+    below_hat = (worn.segmentation == Segment.EXTRA).any(axis=0)
+    assert (highest[below_hat] == Segment.EXTRA).mean() > 0.9, "no hair above it"
+
+
+def test_beards_cover_the_chin_and_leave_the_mouth_free(head: HeadModel, portray: Portray) -> None:
+    worn = portray(posed(head, jaw=0.2), look=dressed(Extras(beard=0.02), "bald"))
+    assert worn.segmentation[tuple(np.floor(worn.landmarks_2d[8]).astype(int)[::-1] - (2, 0))] == Segment.HAIR
+    bare = portray(posed(head, jaw=0.2))
+    inside = (Segment.MOUTH, Segment.TEETH)
+    assert area(worn, *inside) > 0.8 * area(bare, *inside)
+
+
+def test_earrings_hang_on_ears_that_show(head: HeadModel, portray: Portray) -> None:
+    rings = Extras(earrings=Earrings(np.full(3, 0.6, dtype=np.float32), 0.02, True))
+    assert area(portray(posed(head), look=dressed(rings), yaw=0.6, size=128), Segment.EXTRA) > 5
+    assert area(portray(posed(head), look=dressed(rings, "bob"), yaw=0.6, size=128), Segment.EXTRA) == 0
+
+
+def test_small_pictures_are_plain_and_large_ones_have_everything(head: HeadModel) -> None:
+    index = next(index for index in range(100) if sample_look(0, index).extras.glasses is not None)
+    assert area(render_sample(head, 0, index, 64), Segment.EXTRA) == 0
+    assert area(render_sample(head, 0, index, 128), Segment.EXTRA) > 0
+
+
+def test_weights_of_samples_add_up_to_coverage_and_plain_pixels_take_three(rng: torch.Generator) -> None:
+    size = 8
+    materials = torch.tensor([int(Material.SKIN), int(Material.EYE), int(Material.HAIR)])
+    face = torch.randint(-1, 3, (size * SUPERSAMPLING, size * SUPERSAMPLING), generator=rng)
+    face[: SUPERSAMPLING * 2], face[SUPERSAMPLING * 2 : SUPERSAMPLING * 3] = 0, 1  # two rows of skin, one of eye
+    samples = choose_samples(face, materials)
+    covered = (face >= 0).float().reshape(size, SUPERSAMPLING, size, SUPERSAMPLING).mean(dim=(1, 3)).flatten()
+    torch.testing.assert_close(torch.zeros(size * size).index_add(0, samples.pixel, samples.weight), covered)
+    row, column = samples.place // len(face), samples.place % len(face)
+    assert torch.equal(row // SUPERSAMPLING * size + column // SUPERSAMPLING, samples.pixel)
+    assert (face.flatten()[samples.place] >= 0).all()
+    counts = torch.bincount(samples.pixel, minlength=size * size)
+    assert counts[: 2 * size].eq(SUPERSAMPLING).all()
+    assert counts[2 * size : 3 * size].eq(SUPERSAMPLING**2).all()

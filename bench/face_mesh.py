@@ -1,0 +1,171 @@
+"""MediaPipe's face mesh as a judge of synthetic portraits: what it finds, where its points lie on our head, what it reads off a face."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from dnnlib.files import atomic_write
+from next3d.head.model import HeadModel, HeadParams
+from next3d.render.cameras import project
+from next3d.synthetic.dense import DENSE_COUNT, IRIS_START, outer_faces, reference_vertices
+from next3d.types import Camera
+
+Array = npt.NDArray[np.float64]
+Pixels = npt.NDArray[np.uint8]
+
+# Numbers of single points. "Upper" and "lower" lips run from corner to corner; the corners belong to both.
+UPPER_LIP = (185, 40, 39, 37, 0, 267, 269, 270, 409, 191, 80, 81, 82, 13, 312, 311, 310, 415)
+LOWER_LIP = (146, 91, 181, 84, 17, 314, 405, 321, 375, 95, 88, 178, 87, 14, 317, 402, 318, 324)
+INNER_LIPS = ((82, 87), (13, 14), (312, 317))
+OUTER_EYE_CORNERS = (33, 263)
+EYES = {
+    # corners (outer, inner), pairs of points on the upper and the lower lid, centre of the iris
+    "right": ((33, 133), ((160, 144), (159, 145), (158, 153)), 468),
+    "left": ((263, 362), ((387, 373), (386, 374), (385, 380)), 473),
+}
+NOSE_BRIDGE, CHIN = 168, 152
+
+_SAMPLES = torch.tensor([[1, 1, 1], [4, 1, 1], [1, 4, 1], [1, 1, 4], [3, 3, 0], [0, 3, 3], [3, 0, 3]], dtype=torch.float32)
+"""Places tried in each triangle."""
+
+
+class FaceMesh:
+    """Finds faces in single pictures."""
+
+    def __init__(self, detector: Any) -> None:
+        self._detector = detector
+
+    def find(self, image: Pixels) -> list[Array]:
+        """Points [478, 3] of each face in an RGB image [H, W, 3]: pixels, and depth on the same scale."""
+        found = self._detector.process(image).multi_face_landmarks or []
+        scale = np.array([image.shape[1], image.shape[0], image.shape[1]])
+        return [np.array([[point.x, point.y, point.z] for point in face.landmark]) * scale for face in found]
+
+
+@contextmanager
+def open_face_mesh() -> Iterator[FaceMesh]:
+    """The detector, for up to two faces per picture."""
+    solutions: Any = importlib.import_module("mediapipe").solutions
+    with solutions.face_mesh.FaceMesh(static_image_mode=True, max_num_faces=2, refine_landmarks=True) as detector:
+        yield FaceMesh(detector)
+
+
+def regions() -> dict[str, list[int]]:
+    """Points by part of the face; every point is in exactly one."""
+    named: Any = importlib.import_module("mediapipe.python.solutions.face_mesh_connections")
+
+    def points(*edges: Iterable[tuple[int, int]]) -> set[int]:
+        return {point for some in edges for edge in some for point in edge}
+
+    parts = {
+        "irises": set(range(IRIS_START, DENSE_COUNT)),
+        "eyes": points(named.FACEMESH_LEFT_EYE, named.FACEMESH_RIGHT_EYE),
+        "brows": points(named.FACEMESH_LEFT_EYEBROW, named.FACEMESH_RIGHT_EYEBROW),
+        "lips": points(named.FACEMESH_LIPS),
+        "nose": points(named.FACEMESH_NOSE),
+        "outline": points(named.FACEMESH_FACE_OVAL),
+        "cheeks_and_forehead": set(range(DENSE_COUNT)),
+    }
+    taken: set[int] = set()
+    split = {}
+    for name, members in parts.items():
+        split[name] = sorted(members - taken)
+        taken |= members
+    return split
+
+
+def eye_distance(points: Array) -> float:
+    """Pixels between the outer corners of the eyes in points [478, >= 2]."""
+    return float(np.linalg.norm(points[OUTER_EYE_CORNERS[0], :2] - points[OUTER_EYE_CORNERS[1], :2]))
+
+
+def read_jaw(points: Array) -> float:
+    """How far the mouth is open: the gap between the lips, relative to the face's height."""
+    gap = np.mean([np.linalg.norm(points[up] - points[low]) for up, low in INNER_LIPS])
+    return float(gap / eye_distance(points))
+
+
+def read_blink(points: Array) -> float:
+    """How far the eyes are shut: minus the gap between the lids, relative to the eye's width, mean of both."""
+    shares = []
+    for (outer, inner), lids, _ in EYES.values():
+        width = np.linalg.norm(points[outer] - points[inner])
+        shares.append(np.mean([np.linalg.norm(points[up, :2] - points[low, :2]) for up, low in lids]) / width)
+    return -float(np.mean(shares))
+
+
+def read_gaze(points: Array) -> float:
+    """How far the irises are to the picture's right between the corners of their eyes."""
+    places = []
+    for (outer, inner), _, iris in EYES.values():
+        middle, along = (points[outer, :2] + points[inner, :2]) / 2, points[outer, :2] - points[inner, :2]
+        along = along * np.sign(along[0])
+        places.append((points[iris, :2] - middle) @ along / (along @ along))
+    return float(np.mean(places))
+
+
+READERS = {"jaw": read_jaw, "blink": read_blink, "gaze": read_gaze}
+
+
+@torch.no_grad()
+def fit_places(head: HeadModel, params: HeadParams, cameras: Camera, found: Array, size: int) -> Array:
+    """Where the detector's points lie on a head.
+
+    Every point becomes the place of the surface whose projections are, over all pictures, nearest to the detector's points.
+
+    Args:
+        head: the model in the pictures.
+        params: N heads, without expression.
+        cameras: N cameras.
+        found: [N, 478, >= 2], pixels.
+        size: width and height of the pictures.
+
+    Returns:
+        [478, 3]: places as `next3d.synthetic.dense` stores them.
+    """
+    vertices, reference = head(params).vertices, reference_vertices(head)
+    shift = (reference - head(head.neutral(1)).vertices[0]).norm(dim=1)
+    points = torch.from_numpy(found[..., :2]).float()
+    scale = torch.tensor([eye_distance(face) for face in found]).float()
+    places = torch.zeros(DENSE_COUNT, 3)
+    skin, iris = outer_faces(head)
+    skin = skin[_faces_viewer(reference, skin)]
+    moving = shift[skin].mean(dim=1) > 0.5 * float(shift[head.topology.regions["lips"]].max())
+    still = shift[skin].mean(dim=1) < 0.1 * float(shift[head.topology.regions["lips"]].max())
+    lips = set(UPPER_LIP) | set(LOWER_LIP)
+    rest = [k for k in range(IRIS_START) if k not in lips]
+    for numbers, faces in (
+        (rest, skin), (list(UPPER_LIP), skin[still]), (list(LOWER_LIP), skin[moving]), (list(range(IRIS_START, DENSE_COUNT)), iris),
+    ):  # fmt: skip
+        weights = _SAMPLES / _SAMPLES.sum(dim=1, keepdim=True)
+        candidates = torch.einsum("sk,nfkc->nfsc", weights, vertices[:, faces]).flatten(1, 2)  # [N, C, 3]
+        shown = (project(candidates, cameras)[..., :2] + 1) * (size / 2)
+        stored = torch.einsum("sk,fkc->fsc", weights, reference[faces]).flatten(0, 1)
+        for number in numbers:
+            distance = (shown - points[:, number, None]).norm(dim=2) / scale[:, None]
+            places[number] = stored[distance.clamp_max(0.3).mean(dim=0).argmin()]
+    return places.double().numpy()
+
+
+def _faces_viewer(vertices: torch.Tensor, faces: torch.Tensor) -> torch.Tensor:
+    """Triangles [F] bool that look forwards or sideways."""
+    a, b, c = vertices[faces].unbind(dim=1)
+    normal = torch.nn.functional.normalize(torch.linalg.cross(b - a, c - a), dim=1)
+    return (normal[:, 2] > -0.1) & (vertices[faces].mean(dim=1)[:, 2] > vertices[:, 2].quantile(0.4))
+
+
+def save_places(places: Array, head: HeadModel, path: Path, conditions: Mapping[str, object]) -> None:
+    """Write the table that `next3d.synthetic.dense` reads."""
+    content = {"head": head.identifier, **conditions, "places": [[round(float(value), 5) for value in place] for place in places]}
+    text = json.dumps(content).replace('"places": [', '"places": [\n').replace("], [", "],\n[")
+    with atomic_write(path) as temporary:
+        temporary.write_text(text + "\n")
