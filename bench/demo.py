@@ -9,7 +9,7 @@ import click
 
 from bench.report import Report
 from dnnlib.errors import UserError
-from next3d.checkpoint import load_generator
+from next3d.checkpoint import load_animatable
 from training.dataset import open_dataset
 from training.metrics.evaluate import QUICK, EvaluationSettings, evaluate
 from training.metrics.figures import by_name, figure_table
@@ -40,7 +40,7 @@ def run(network: Path, state: Path | None, data: Path, device: str, settings: Ev
     """All figures, and their table."""
     beside = network.with_suffix(".state")
     state = state or (beside if beside.is_file() else None)
-    trained = load_generator(network, device)
+    trained = load_animatable(network, device)
     discriminator = load_discriminator(state, device) if state is not None else None
     dataset = open_dataset(data, trained.config.image_resolution)
     figures = evaluate(
