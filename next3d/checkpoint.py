@@ -153,7 +153,10 @@ def save_tensors(path: Path | str, tensors: Mapping[str, Tensor], metadata: Mapp
     """Write a safetensors file atomically. Tensors that share memory are stored once per name."""
     contiguous = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
     with atomic_write(path) as temporary:
-        save_file(contiguous, temporary, metadata=dict(metadata))
+        try:
+            save_file(contiguous, temporary, metadata=dict(metadata))
+        except SafetensorError as error:  # also what the operating system says, such as a full disk
+            raise CheckpointError(f"{path}: cannot be written ({error}); check the path, its permissions and the space left") from error
         temporary.chmod(0o644)  # safetensors makes files that only their owner can read; networks are made to be shared
         _sort_metadata(temporary)
 
@@ -185,7 +188,8 @@ def load_tensors(path: Path | str, kind: str, version: int) -> tuple[dict[str, T
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path}: not a readable safetensors file ({error}); expected a checkpoint of this project") from error
     if metadata.get("format") != kind:
-        raise CheckpointError(f"{path}: format {metadata.get('format')!r}, expected {kind!r}")
+        found = metadata.get("format")
+        raise CheckpointError(f"{path}: is a file of format {found!r}, expected {kind!r}; give the file that `--help` asks for")
     found = metadata.get("format_version", "")
     if not found.isdigit() or int(found) > version:
         raise CheckpointError(f"{path}: format version {found or 'missing'}, this program reads up to {version}; update it")

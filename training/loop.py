@@ -40,7 +40,7 @@ def train(
     resume_from: Path | None = None,
     say: Say = print,
 ) -> Path:
-    """Train until `config.run.kimg`, or until SIGINT or SIGTERM; returns the run's folder.
+    """Train until `config.run.kimg`; returns the run's folder.
 
     Args:
         config: the whole run.
@@ -53,6 +53,7 @@ def train(
 
     Raises:
         UserError: bad input; nothing has been written then, or everything written is whole.
+        KeyboardInterrupt: SIGINT or SIGTERM came; the step was finished and saved.
     """
     state = new_state(config, dataset.topology, device)
     if resume_from is not None:
@@ -111,6 +112,7 @@ class _Run:
                 batch = next(batches)
         if self.state.images < goal:
             self.say(f"Stopped after {self.state.images / 1000:g} kimg; resume with --resume {self.saved}")
+            raise KeyboardInterrupt  # callers must be able to tell a stopped run from a finished one
 
     def tick(self, *, save: bool) -> None:
         """Report; save as well if `save` says so or it is time."""

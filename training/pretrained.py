@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from dnnlib.errors import CheckpointError
-from next3d.official.build import is_weight, own_name
+from next3d.official.build import own_weights
 from next3d.official.published import AVERAGE, JUDGE, RAW, Published
 from training.state import TrainState
 
@@ -46,11 +46,15 @@ def resume_published(path: Path, state: TrainState) -> list[str]:
             raise CheckpointError(f"{path}: holds no generator; expected a snapshot of EG3D or Next3D")
         if source is None:
             continue
-        tensors = published.snapshot.networks[source].tensors
-        match = take_matching(network, {own_name(official): value for official, value in tensors.items() if is_weight(official)})
+        found = published.snapshot.networks[source]
+        try:
+            match = take_matching(network, own_weights(found.tensors, found.kwargs))
+        except CheckpointError as error:
+            raise CheckpointError(f"{path}: {source}: {error}") from error
         if not match.taken and name == "generator":
             raise CheckpointError(
-                f"{path}: nothing in it has the shape of this network's parts; train with the preset of its size (--cfg official-512)"
+                f"{path}: nothing in it has the shape of this network's parts; train with a preset of its sizes "
+                "(for published networks --cfg official-512)"
             )
         if name != "average":  # the generator's lines say the same
             lines += [f"{path.name}, {source} -> {name}:", *_described(network, match)]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dnnlib.errors import CheckpointError
+from dnnlib.errors import CheckpointError, UserError
 from dnnlib.params import EXISTING_FILE, OutputFile
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ def convert(official: Path, out: Path, raw: Path | None, discriminator: Path | N
     from next3d.checkpoint import save_converted
     from next3d.official.published import AVERAGE, JUDGE, RAW, Published
 
+    _check_distinct(official, [path for path in (out, raw, discriminator) if path is not None])
     published = Published.open(official)
     targets = {AVERAGE: out, RAW: raw, JUDGE: discriminator}
     wanted = {name: published.convert(name) for name, path in targets.items() if path is not None}
@@ -52,6 +53,15 @@ def convert(official: Path, out: Path, raw: Path | None, discriminator: Path | N
         click.echo(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
 
 
+def _check_distinct(source: Path, targets: list[Path]) -> None:
+    """No file may be written twice, nor over what is read."""
+    taken = {source.resolve()}
+    for path in targets:
+        if path.resolve() in taken:
+            raise UserError(f"{path}: is the source or another output of the same command; give every output a name of its own.")
+        taken.add(path.resolve())
+
+
 def _described(published: Published, name: str, converted: Converted | None) -> Iterator[str]:
     """What one network of the file is; one that nobody wants need not be of a kind that is known."""
     from next3d.official.published import TITLES, describe
@@ -61,4 +71,4 @@ def _described(published: Published, name: str, converted: Converted | None) -> 
     try:
         yield from describe(name, converted or published.convert(name))
     except CheckpointError as error:
-        yield f"{TITLES[name]}: left alone, {error}"
+        click.echo(f"Warning: {TITLES[name]}: left alone, {error}", err=True)

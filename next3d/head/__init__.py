@@ -24,6 +24,10 @@ def load_head(name: str = "procedural") -> HeadModel:
         ConfigError: an unknown name, a path that leads nowhere, or no FLAME where it should be.
         DatasetError: a file that is damaged or is not what it should be.
     """
+    if not name:
+        from dnnlib.errors import ConfigError
+
+        raise ConfigError("the network names no head model; pose it with meshes of its own, or name a head model that has its triangles")
     if name == "procedural":
         from next3d.head.procedural import procedural_head
 

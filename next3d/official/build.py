@@ -92,13 +92,28 @@ def convert_network(
             module = Discriminator(discriminator_config(tensors, arguments))
         else:
             module = build_generator(generator_config(kind, tensors, arguments, resolution), topology)
-    renamed = {own_name(name): (name, value) for name, value in tensors.items()}
-    _check_filters(tensors)
+    renamed = own_weights(tensors, arguments)
     _fill(module, renamed)
-    if kind is not None:
-        _scale_decoder(module, decoder_multiplier(arguments))
     taken = sum(value.numel() for value in module.state_dict().values())
     return Converted(module.eval().requires_grad_(False), taken, _left_over(module, renamed))
+
+
+def own_weights(tensors: Mapping[str, Tensor], arguments: Mapping[str, Any]) -> dict[str, Tensor]:
+    """What was learned or drawn, under our names and as our layers use it.
+
+    Raises:
+        CheckpointError: numbers that are not finite, or resampling that our layers do not have.
+    """
+    _check_filters(tensors)
+    weights = {own_name(name): value for name, value in tensors.items() if is_weight(name)}
+    for name, value in weights.items():
+        if value.is_floating_point() and not torch.isfinite(value).all():
+            raise CheckpointError(f"tensor {official_name(name)!r} holds numbers that are not finite; the file is damaged")
+    multiplier = decoder_multiplier(arguments) if "decoder.net.0.weight" in weights else 1.0
+    if multiplier == 1:
+        return weights
+    # Our layers have no learning-rate multiplier here: it goes into the weights.
+    return {name: value * multiplier if name.startswith("decoder.") else value for name, value in weights.items()}
 
 
 def own_name(name: str) -> str:
@@ -122,31 +137,32 @@ def is_weight(name: str) -> bool:
     return name not in TOPOLOGY_NAMES + DERIVED_NAMES and not name.endswith(FILTER_NAME)
 
 
-def _fill(module: nn.Module, renamed: Mapping[str, tuple[str, Tensor]]) -> None:
-    """Give memory to a module, and copy tensors into it, if all that it needs are there and fit."""
+def _fill(module: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Give memory to a module, and copy weights into it, if all that it needs are there and fit."""
     for name, value in module.state_dict().items():
         if name == OWN_ONLY:
             continue
-        if name not in renamed:
+        if name not in weights:
             raise CheckpointError(f"the tensor {official_name(name)!r} is missing; the file is incomplete or of another architecture")
-        official, given = renamed[name]
+        given = weights[name]
         if given.shape != value.shape or given.is_complex():
             kind = str(given.dtype).removeprefix("torch.")
             raise CheckpointError(
-                f"tensor {official!r} has shape {list(given.shape)} ({kind}), expected {list(value.shape)} real numbers by its arguments"
+                f"tensor {official_name(name)!r} has shape {list(given.shape)} ({kind}), "
+                f"expected {list(value.shape)} real numbers by its arguments"
             )
     for name, value in module.to_empty(device="cpu").state_dict().items():
-        value.copy_(renamed[name][1]) if name in renamed else value.zero_()
+        value.copy_(weights[name]) if name in weights else value.zero_()
 
 
-def _left_over(module: nn.Module, renamed: Mapping[str, tuple[str, Tensor]]) -> dict[str, int]:
+def _left_over(module: nn.Module, weights: Mapping[str, Tensor]) -> dict[str, int]:
     """Numbers that have no place in a module, by part of the original."""
     own = module.state_dict()
     left: dict[str, int] = {}
-    for name, (official, given) in renamed.items():
-        if name in own or not is_weight(official):
+    for name, given in weights.items():
+        if name in own:
             continue
-        network, _, rest = official.partition(".")
+        network, _, rest = official_name(name).partition(".")
         part = network if network == "superresolution" else f"{network}.{rest.partition('.')[0]}"
         left[part] = left.get(part, 0) + given.numel()
     return left
@@ -161,19 +177,14 @@ def _check_filters(tensors: Mapping[str, Tensor]) -> None:
             raise CheckpointError(f"{name!r} is not the binomial filter [1, 3, 3, 1]; networks with another one cannot be used here")
 
 
-def _scale_decoder(module: nn.Module, multiplier: float) -> None:
-    """Put the decoder's learning-rate multiplier into its weights, where our layers have none."""
-    if multiplier != 1:
-        for value in module.get_submodule("decoder").parameters():
-            value.data.mul_(multiplier)
-
-
 def _topology(tensors: Mapping[str, Tensor], uv_mask: Tensor | None) -> Topology:
     """Triangles and UVs of the mesh that a released generator draws."""
     for name in TOPOLOGY_NAMES:
         if name not in tensors or tensors[name].ndim != 3 or len(tensors[name]) != 1:
             raise CheckpointError(f"the tensor {name!r} of the mesh is missing or not a batch of one; the file is damaged")
     faces, uvs, uv_faces = (tensors[name][0] for name in TOPOLOGY_NAMES)
+    if len(faces) == 0 or faces.dtype == torch.bool or uv_faces.dtype == torch.bool:
+        raise CheckpointError("'faces' holds no triangles; the file is damaged")
     if uvs.shape[1] != 2 or not torch.isfinite(uvs).all():
         raise CheckpointError(f"'raw_uvcoords' has shape {list(uvs.shape)}, expected finite pairs; the file is damaged")
     for name, index, count in (("faces", faces, 3 * len(faces)), ("uvfaces", uv_faces, len(uvs))):
@@ -188,8 +199,9 @@ def _mask(given: Tensor | None) -> Tensor:
     """The UV mask [1, M, M]; None is responsible for all."""
     if given is None:
         return torch.ones(1, MASK_SIZE, MASK_SIZE)
-    if given.ndim < 2 or given.numel() == 0 or given.shape[-1] ** 2 != given.numel() or not torch.isfinite(given).all():
-        raise CheckpointError(f"its UV mask has shape {list(given.shape)}, expected one square picture of finite numbers")
+    square = given.ndim >= 2 and given.numel() > 0 and given.shape[-1] ** 2 == given.numel()
+    if not square or not given.is_floating_point() or not ((given >= 0) & (given <= 1)).all():
+        raise CheckpointError(f"its UV mask has shape {list(given.shape)}, expected one square picture of numbers in [0, 1]")
     return given.float().reshape(1, *given.shape[-2:])
 
 

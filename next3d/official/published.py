@@ -17,15 +17,26 @@ from next3d.official.build import Converted, convert_network
 from next3d.official.snapshot import Snapshot, read_snapshot
 
 PICKLE_SUFFIXES = (".pkl", ".pickle")
+PICKLE_START, NEWEST_PROTOCOL = 0x80, 5
+"""A pickle begins with this byte and the number of its protocol."""
 AVERAGE, RAW, JUDGE = "G_ema", "G", "D"
 """Networks of a snapshot: the running average of the generator, the generator itself, the discriminator."""
+MAX_RESOLUTION = 1024
+"""Neural rendering resolutions beyond this are not believed."""
 TITLES = {AVERAGE: "generator (running average)", RAW: "generator (without averaging)", JUDGE: "discriminator"}
 LICENCE = "that of the source: EG3D and Next3D weights are for non-commercial research; converting does not change it"
 
 
 def is_published(path: Path | str) -> bool:
-    """Whether the name is that of a pickle."""
-    return Path(path).suffix.lower() in PICKLE_SUFFIXES
+    """Whether a file is a pickle, by its name or its first bytes."""
+    if Path(path).suffix.lower() in PICKLE_SUFFIXES:
+        return True
+    try:
+        with open(path, "rb") as file:
+            start = file.read(2)
+    except OSError:
+        return False
+    return len(start) == 2 and start[0] == PICKLE_START and start[1] <= NEWEST_PROTOCOL
 
 
 @dataclass(frozen=True)
@@ -63,7 +74,7 @@ class Published:
                 network.tensors,
                 network.kwargs,
                 uv_mask=mask if isinstance(mask, Tensor) else None,
-                resolution=resolution if isinstance(resolution, int) else None,
+                resolution=resolution if isinstance(resolution, int) and 0 < resolution <= MAX_RESOLUTION else None,
             )
         except CheckpointError as error:
             raise CheckpointError(f"{self.path}: {name}: {error}") from error

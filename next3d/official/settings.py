@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -145,8 +146,9 @@ def discriminator_config(tensors: Tensors, arguments: Mapping[str, Any]) -> Disc
 
 def decoder_multiplier(arguments: Mapping[str, Any]) -> float:
     """The factor with which a released generator's decoder applies its weights; raises CheckpointError."""
-    value = arguments["rendering_kwargs"].get("decoder_lr_mul", 1)
-    if not isinstance(value, int | float):
+    rendering = arguments.get("rendering_kwargs", {})
+    value = rendering.get("decoder_lr_mul", 1) if isinstance(rendering, Mapping) else 1
+    if not isinstance(value, int | float) or not math.isfinite(value):
         raise CheckpointError(f"decoder_lr_mul is {value!r}, expected a number")
     return float(value)
 

@@ -35,6 +35,8 @@ _OTHER_KINDS = {
     b"PK\x03\x04": "a PyTorch zip file (torch.save)",
     b"\xfd7zXZ": "compressed (xz); decompress it first",
     b"\x1f\x8b": "compressed (gzip); decompress it first",
+    b"\x89PNG": "a PNG picture",
+    b"\xff\xd8\xff": "a JPEG picture",
     b"<": "a web page or XML, so the download went wrong",
     b"version https://git-lfs": "a pointer to a file in Git LFS, so the download went wrong",
 }
@@ -102,6 +104,8 @@ def _mapped(path: Path) -> memoryview:
             data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY))
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror}); {_EXPECTED}") from error
+    if bytes(data[8:10]) == b'{"':
+        raise CheckpointError(f"{path}: is a safetensors file; give it a name that ends in .safetensors")
     for start, kind in _OTHER_KINDS.items():
         if bytes(data[: len(start)]) == start:
             raise CheckpointError(f"{path}: is {kind}; {_EXPECTED}")

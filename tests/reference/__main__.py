@@ -29,12 +29,15 @@ NETWORK = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option("--eg3d", type=NETWORK, help="Snapshot or converted file in place of the folder's EG3D.")
 def main(folder: Path, dump: Path | None, require_all: bool, only: tuple[str, ...], next3d: Path | None, eg3d: Path | None) -> None:
     """Run all reference cases of FOLDER."""
+    if not (folder / "configs.json").is_file():
+        raise click.BadParameter(f"{folder}: has no configs.json; expected a folder of reference numbers.")
     networks = Networks.open({kind: path for kind, path in (("next3d", next3d), ("eg3d", eg3d)) if path is not None})
     result = Result()
     try:
         for kind in only or KINDS:
             if not Folder(folder).holds(kind):
                 click.echo(f"{kind}: not in this folder")
+                result.missing += [kind] if kind in only else []
                 continue
             for comparison in run(Folder(folder), kind, result, networks):
                 click.echo(comparison.line())
@@ -45,7 +48,8 @@ def main(folder: Path, dump: Path | None, require_all: bool, only: tuple[str, ..
         click.echo(f"{name:44} not computed")
     failed = len(result.failed)
     click.echo(f"{result.passed} arrays agree, {failed} do not, {len(result.missing)} were not computed")
-    sys.exit(1 if failed or (require_all and result.missing) else 0)
+    incomplete = result.missing or not result.arrays
+    sys.exit(1 if failed or (require_all and incomplete) else 0)
 
 
 def _write(path: Path, result: Result) -> None:

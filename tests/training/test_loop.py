@@ -97,7 +97,9 @@ def test_a_signal_ends_the_step_and_saves(published: Path, tmp_path: Path):
             os.kill(os.getpid(), signal.SIGTERM)
 
     config = short_config(published, images=4000)
-    folder = train(config, open_dataset(published, 32), tmp_path, name="x", device=CPU, say=say)
+    with pytest.raises(KeyboardInterrupt):
+        train(config, open_dataset(published, 32), tmp_path, name="x", device=CPU, say=say)
+    (folder,) = (path for path in tmp_path.iterdir() if path.name.endswith("-x"))
     state = folder / "network-000000.state"
     assert lines[-1].endswith(f"resume with --resume {state}")
     assert state.is_file()

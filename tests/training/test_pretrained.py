@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -25,6 +26,8 @@ Tensors = dict[str, Tensor]
 TAKEN = ("mapping_network.", "static.", "decoder.", "superres.")
 """What an EG3D network has in common with a generator."""
 
+BINOMIAL_SQUARE = torch.outer(torch.tensor([1.0, 3.0, 3.0, 1.0]), torch.tensor([1.0, 3.0, 3.0, 1.0])) / 64
+
 
 @pytest.fixture
 def state() -> TrainState:
@@ -43,11 +46,12 @@ def judge_like(state: TrainState, seed: int) -> Tensors:
     return {name: torch.randn(value.shape, generator=rng) for name, value in state.discriminator.state_dict().items()}
 
 
-def written(path: Path, **networks: Mapping[str, Tensor]) -> Path:
-    """A snapshot with these tensors."""
+def written(path: Path, arguments: Mapping[str, Any] | None = None, **networks: Mapping[str, Tensor]) -> Path:
+    """A snapshot with these tensors and constructor arguments."""
     made = {
         name: Network(
             "TriPlaneGenerator" if name != "D" else "DualDiscriminator",
+            kwargs=dict(arguments or {}),
             parameters={key: value for key, value in tensors.items() if is_parameter(key)},
             buffers={key: value for key, value in tensors.items() if not is_parameter(key)},
         )
@@ -128,7 +132,7 @@ def test_half_a_block_is_left(state, tmp_path, wrong):
 
 
 def test_fixed_filters_and_the_mesh_are_not_counted_as_left(state, tmp_path):
-    given = eg3d_like(state, 1) | {"faces": torch.zeros(1, 4, 3).long(), "backbone.synthesis.b8.resample_filter": torch.ones(4, 4)}
+    given = eg3d_like(state, 1) | {"faces": torch.zeros(1, 4, 3).long(), "backbone.synthesis.b8.resample_filter": BINOMIAL_SQUARE}
     lines = resume_published(written(tmp_path / "eg3d.pkl", G_ema=given), state)
     assert lines[3] == "  left: 0 tensors"
 
@@ -136,7 +140,7 @@ def test_fixed_filters_and_the_mesh_are_not_counted_as_left(state, tmp_path):
 def test_a_snapshot_in_which_nothing_fits_is_refused(state, tmp_path):
     before = copies(state)
     given = {name: torch.zeros(3, *value.shape) for name, value in eg3d_like(state, 1).items()}
-    with pytest.raises(CheckpointError, match=r"large\.pkl: nothing in it has the shape of this network's parts; train with the preset"):
+    with pytest.raises(CheckpointError, match=r"large\.pkl: nothing in it has the shape of this network's parts; train with a preset"):
         resume_published(written(tmp_path / "large.pkl", G_ema=given, D=judge_like(state, 1)), state)
     for name, network in state.networks().items():
         assert all(torch.equal(value, before[name][key]) for key, value in network.state_dict().items()), name
@@ -167,3 +171,13 @@ def test_train_refuses_a_damaged_pickle_before_it_writes(own: Path, tmp_path: Pa
     assert run_command(train, [str(argument) for argument in arguments]) == 2
     assert "broken.pkl" in capsys.readouterr().err
     assert not (tmp_path / "runs").exists()
+
+
+def test_the_decoder_s_multiplier_goes_into_its_weights(state, tmp_path):
+    given = eg3d_like(state, 1)
+    resume_published(written(tmp_path / "plain.pkl", G_ema=given), state)
+    plain = copies(state)["average"]
+    resume_published(written(tmp_path / "scaled.pkl", {"rendering_kwargs": {"decoder_lr_mul": 0.5}}, G_ema=given), state)
+    scaled = copies(state)["average"]
+    assert torch.equal(scaled["decoder.net.0.weight"], plain["decoder.net.0.weight"] * 0.5)
+    assert torch.equal(scaled["static.b4.const"], plain["static.b4.const"])

@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors import SafetensorError
 
-from next3d.checkpoint import load_discriminator, load_generator
+from dnnlib.errors import CheckpointError
+from next3d.checkpoint import load_discriminator, load_generator, save_generator
 from next3d.commands.main import root, run_command
 from tests.head_files import write_head
 from tests.next3d.official.tiny_snapshot import generator, network, write_snapshot
@@ -63,10 +65,10 @@ def test_a_network_that_nobody_wants_may_be_unknown(run, folder, tmp_path):
     judge = network({"strange.weight": torch.zeros(3)}, folder.configs["disc"]["D_kwargs"])
     made = generator(folder.state("eg3d"), folder.configs["eg3d"]["G_kwargs"])
     pickle = write_snapshot(tmp_path / "new.pkl", G_ema=made, D=judge)
-    code, printed, complaints = run("convert", pickle, tmp_path / "out.safetensors")
+    code, _, complaints = run("convert", pickle, tmp_path / "out.safetensors")
     assert code == 0, complaints
-    assert "discriminator: left alone, " in printed
-    assert "strange.weight" in printed
+    assert "Warning: discriminator: left alone, " in complaints
+    assert "strange.weight" in complaints
     code, _, complaints = run("convert", pickle, tmp_path / "again.safetensors", "--discriminator", tmp_path / "judge.safetensors")
     assert code == 2
     assert not (tmp_path / "again.safetensors").exists(), "all or nothing"
@@ -115,3 +117,26 @@ def test_samples_of_a_next3d_pickle_need_a_head(run, next3d_pickle, head, mesh, 
     assert run("samples", "--network", converted, "--seeds", "0", "--outdir", tmp_path / "again", *posed)[0] == 0
     first, second = (np.asarray(Image.open(tmp_path / folder / "seed0000.png")) for folder in ("out", "again"))
     assert np.array_equal(first, second)
+
+
+def test_no_file_is_written_twice_or_over_its_source(run, next3d_pickle, tmp_path):
+    source = tmp_path / "source.safetensors"  # a pickle all the same: what counts is the content
+    source.write_bytes(next3d_pickle.read_bytes())
+    before, out = source.read_bytes(), tmp_path / "out.safetensors"
+    for arguments in ([source, source], [source, out, "--raw", out], [source, out, "--discriminator", source]):
+        code, _, complaints = run("convert", *arguments)
+        assert code == 2
+        assert "give every output a name of its own" in complaints
+        assert source.read_bytes() == before
+        assert not out.exists()
+
+
+def test_a_network_that_cannot_be_written_gets_a_sentence(network_file, tmp_path, monkeypatch):
+    def full(*_: object, **__: object) -> None:
+        raise SafetensorError("no space left on device")
+
+    generator = load_generator(network_file)
+    monkeypatch.setattr("next3d.checkpoint.save_file", full)
+    with pytest.raises(CheckpointError, match=r"full\.safetensors: cannot be written \(no space left on device\)"):
+        save_generator(tmp_path / "full.safetensors", generator)
+    assert list(tmp_path.iterdir()) == []
