@@ -65,7 +65,7 @@ class DemoConfig:
 @click.option("--kimg", type=click.FloatRange(0, min_open=True), default=DemoConfig.kimg, show_default=True, help="Length of the training.")
 @click.option("--frames", type=click.IntRange(min=1), default=DemoConfig.frames, show_default=True, help="Frames per video.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Key of every random number.")
-@click.option("--quick", is_flag=True, help="A minute's pass to see that everything works; the faces will not be faces.")
+@click.option("--quick", is_flag=True, help="A few minutes' pass to see that everything works; the faces will not be faces.")
 def demo(out: Path, images: int, kimg: float, frames: int, seed: int, quick: bool) -> None:
     """Make portraits, train a small generator on them, measure it, and film heads that move.
 
