@@ -118,7 +118,7 @@ REFUSED = {
     "text": (lambda path, source: path.write_text("hello, this is no network"), "not a readable"),
     "empty": (lambda path, source: path.write_bytes(b""), "not a readable"),
     "folder": (lambda path, source: path.mkdir(), "not a readable"),
-    "pickle": (lambda path, source: path.write_bytes(pickle.dumps({"G_ema": [1, 2, 3]})), "not a readable"),
+    "pickle": (lambda path, source: path.write_bytes(pickle.dumps({"G_ema": [1, 2, 3]})), "nothing in it was run"),
     "torch file": (lambda path, source: torch.save({"a": torch.zeros(3)}, path), "not a readable"),
     "truncated": (lambda path, source: path.write_bytes(source.read_bytes()[:-1000]), "not a readable"),
     "truncated header": (lambda path, source: path.write_bytes(source.read_bytes()[:100]), "not a readable"),
