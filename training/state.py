@@ -7,7 +7,7 @@ bit on the same kind of machine.
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -28,6 +28,7 @@ from training.phases import build_optimizer
 STATE_FORMAT = "next3d-state"
 STATE_VERSION = 1
 STATE_SUFFIX = ".state"
+_COUNTER = "counter."
 
 
 @dataclass
@@ -44,6 +45,9 @@ class TrainState:
     """Real images shown so far."""
     step: int = 0
     """Steps made so far."""
+    counters: dict[str, Tensor] = field(default_factory=dict)
+    """Named tensors that belong to the run and to no network, such as the strength of the augmentation. They are saved and resumed as they
+    are; whoever owns one puts it here with `setdefault`, so that a resumed value stays."""
 
     def networks(self) -> dict[str, nn.Module]:
         """All networks, by the name under which they are saved."""
@@ -79,6 +83,7 @@ def save_state(path: Path, state: TrainState, config: TrainConfig) -> None:
     for name, optimizer in zip(("generator", "discriminator"), state.optimizers, strict=True):
         for index, moments in optimizer.state_dict()["state"].items():
             tensors |= prefixed(f"{name}_optimizer.{index}.", moments)
+    tensors |= prefixed(_COUNTER, state.counters)
     described = {
         "format": STATE_FORMAT,
         "format_version": str(STATE_VERSION),
@@ -110,6 +115,9 @@ def _load_state(path: Path, state: TrainState) -> None:
         load_weights(network, _take(tensors, f"{name}."), path)
     for name, optimizer in zip(("generator", "discriminator"), state.optimizers, strict=True):
         _load_optimizer(optimizer, _take(tensors, f"{name}_optimizer."), path)
+    device = next(state.generator.parameters()).device
+    for name, tensor in _take(tensors, _COUNTER).items():
+        state.counters[name] = tensor.to(device)
     try:
         state.images, state.step = int(metadata["images"]), int(metadata["step"])
     except (KeyError, ValueError) as error:
