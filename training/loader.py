@@ -18,21 +18,36 @@ CACHE_BYTES = 1 << 30
 """Decoded items kept in memory where no worker processes are used."""
 
 
-def load_batches(dataset: PortraitDataset, *, seed: int, start: int, size: int, workers: int = 0, pin: bool = False) -> Iterator[Batch]:
-    """Batches of `size` items from global sample position `start` on, without end, on the CPU.
+def load_batches(
+    dataset: PortraitDataset,
+    *,
+    seed: int,
+    start: int,
+    size: int,
+    rank: int = 0,
+    ranks: int = 1,
+    workers: int = 0,
+    pin: bool = False,
+) -> Iterator[Batch]:
+    """This rank's share of batches of `size` items from global sample position `start` on, without end, on the CPU.
 
     Args:
         dataset: where items come from.
         seed: key of the order.
         start: samples that the run has seen before.
-        size: items per batch.
+        size: items per batch, over all ranks.
+        rank: this process; it gets items [rank · size / ranks, (rank + 1) · size / ranks) of every batch.
+        ranks: processes that share a batch; the order does not depend on how many there are.
         workers: processes that read ahead; 0 reads in this process and keeps decoded items in memory up to CACHE_BYTES.
         pin: put batches into page-locked memory, for copies to a GPU that do not wait.
 
     Raises:
+        ValueError: the batch cannot be cut into so many equal shares.
         DatasetError: an item cannot be read (also where a worker found it).
     """
-    order = SampleOrder(len(dataset), seed).batches(start, size)
+    if size % ranks or not 0 <= rank < ranks:
+        raise ValueError(f"batches: rank {rank} of {ranks}, {size} items; need equal shares")
+    order = SampleOrder(len(dataset), seed).batches(start, size, rank, ranks)
     if workers == 0:
         reader = _CachedReader(dataset, CACHE_BYTES)
         for indices in order:

@@ -34,10 +34,12 @@ class SampleOrder:
             found[inside] = self._order(epoch)[places[inside]]
         return found
 
-    def batches(self, start: int, size: int) -> Iterator[list[int]]:
-        """Consecutive batches of `size` items, from global position `start` on, without end."""
+    def batches(self, start: int, size: int, rank: int = 0, ranks: int = 1) -> Iterator[list[int]]:
+        """A rank's contiguous share of consecutive batches of `size` items, from global position `start` on, without end."""
+        share = size // ranks
         while True:
-            yield self.items(torch.arange(start, start + size)).tolist()
+            first = start + rank * share
+            yield self.items(torch.arange(first, first + share)).tolist()
             start += size
 
     def _order(self, epoch: int) -> Tensor:

@@ -36,3 +36,14 @@ def test_a_damaged_file_is_one_sentence(small_published: Path, workers: int):
     with pytest.raises(DatasetError, match=rf"{sample_name(3)}: is not a readable image") as caught:
         list(islice(load_batches(open_dataset(small_published), seed=0, start=0, size=8, workers=workers), 1))
     assert "\n" not in str(caught.value)
+
+
+def test_ranks_share_every_batch(published: Path):
+    """The shares, put together in the order of the ranks, are the batches of one process."""
+    dataset = open_dataset(published)
+    whole = [batch.index for batch in islice(load_batches(dataset, seed=3, start=8, size=8), 3)]
+    shares = [list(islice(load_batches(dataset, seed=3, start=8, size=8, rank=rank, ranks=4), 3)) for rank in range(4)]
+    for number, batch in enumerate(whole):
+        assert torch.equal(torch.cat([share[number].index for share in shares]), batch)
+    with pytest.raises(ValueError, match="rank 0 of 3, 8 items"):
+        next(load_batches(dataset, seed=3, start=0, size=8, ranks=3))
