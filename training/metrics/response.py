@@ -41,7 +41,7 @@ def control_change(sampler: Sampler, scenes: Scenes, head: HeadModel, control: C
     Regions are measured per scene and averaged over the scenes that show them; images span [-1, 1], a range of 2.
     """
     low, high = (sampler(scenes.commanded(control, torch.full([len(scenes)], end))) for end in (control.low, control.high))
-    inside, elsewhere = control_regions(head, scenes.params, scenes.camera, control, low.shape[-1])
+    inside, elsewhere = control_regions(head, scenes.moving, scenes.camera, control, low.shape[-1])
     return measured_change(low, high, inside, elsewhere)
 
 
@@ -63,5 +63,5 @@ def read_back(sampler: Sampler, scenes: Scenes, reader: Reader, seed: int = 0) -
     """Spearman correlation between commands drawn uniformly over the reader's control's range and what it reads from the images."""
     commands = reader.control.at(Draws(seed).uniform(f"metrics: {reader.control.name}", torch.arange(len(scenes))))
     commanded = scenes.commanded(reader.control, commands)
-    readings = reader.read(sampler(commanded), commanded.params, commanded.camera)
+    readings = reader.read(sampler(commanded), commanded.moving, commanded.camera)
     return spearman(commands, readings)

@@ -11,6 +11,7 @@ from torch import Tensor
 from next3d.generator import Generator
 from next3d.head.model import HeadModel, HeadParams
 from next3d.types import Camera, TensorBundle
+from training.batch import HeadRow
 from training.metrics.controls import Control
 from training.randomness import Draws
 
@@ -24,17 +25,24 @@ class Scenes(TensorBundle):
 
     z: Tensor
     """[N, Z], who it is."""
-    params: HeadParams
-    """What the head does."""
+    params: HeadRow
+    """What the head does: parameters of a head model, or a mesh that stands still."""
     camera: Camera
     """From where; its label also conditions the generator, as in training."""
 
     def __len__(self) -> int:
         return len(self.z)
 
+    @property
+    def moving(self) -> HeadParams:
+        """Heads that can be commanded; TypeError for meshes."""
+        if not isinstance(self.params, HeadParams):
+            raise TypeError(f"expected head parameters, got {type(self.params).__name__}")
+        return self.params
+
     def commanded(self, control: Control, value: Tensor) -> Scenes:
         """The same people and cameras with a control at `value` [N]."""
-        return replace(self, params=control.set(self.params, value.to(self.params.pose)))
+        return replace(self, params=control.set(self.moving, value.to(self.moving.pose)))
 
 
 Sampler = Callable[[Scenes], Tensor]

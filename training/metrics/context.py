@@ -1,0 +1,97 @@
+"""What metrics share: the network under test, the data set, the settings, and everything that is made once for several of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+
+from dnnlib.errors import ConfigError
+from next3d.generator import Generator
+from next3d.head import load_head
+from next3d.head.model import HeadModel
+from torch_utils.distributed import World, world
+from training.dataset import PortraitDataset
+from training.metrics.catalog import Need
+from training.metrics.scenes import Sampler
+
+Say = Callable[[str], None]
+_Made = TypeVar("_Made")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetricSettings:
+    """How much is measured, and with which files."""
+
+    images: int = 50000
+    """Generated images of distribution metrics; real ones are all that the data set has."""
+    people: int = 500
+    """Generated people (or images, or commands) of each avatar metric."""
+    holdout: int = 500
+    """The last images of the data set, to which nothing is fitted: regressors' floors are measured there. Training should leave them out,
+    too (`--holdout`)."""
+    fitting: int = 2000
+    """Real images, none of the held-out ones, to which regressors are fitted."""
+    seed: int = 0
+    """Key of every random number."""
+    batch: int = 16
+    """Images generated or looked at at once."""
+    detector: Path | None = None
+    """Weights of the feature detector of FID, KID, precision and recall."""
+    face_recognition: Path | None = None
+    """Weights of a face-recognition network for identity consistency; without it a regressor is trained on identity labels."""
+    intervals: bool = True
+    """Compute confidence intervals and floors, where they cost extra time."""
+
+    def __post_init__(self) -> None:
+        if min(self.images, self.people, self.holdout, self.fitting, self.batch) < 2:
+            raise ConfigError("metrics: images, people, holdout, fitting and batch must be at least 2")
+
+
+@dataclass
+class Context:
+    """One network under test and what its metrics share. All ranks of a group make the same context and measure the same metrics."""
+
+    sampler: Sampler
+    """Scenes to images [N, 3, H, H] in [-1, 1] on the CPU: the network, or anything that stands for one."""
+    latent_size: int
+    """Length of a scene's z."""
+    dataset: PortraitDataset
+    """Opened at the resolution of the sampler's images."""
+    settings: MetricSettings = field(default_factory=MetricSettings)
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    """Where detectors and regressors compute."""
+    generator: Generator | None = None
+    """The network itself, for what pictures do not say (depth, planes); None if only pictures exist."""
+    say: Say = lambda line: None
+    """Told what is going on; silent on all ranks but the first."""
+    world: World = field(default_factory=world)
+    _kept: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    def kept(self, key: str, make: Callable[[], _Made]) -> _Made:
+        """What `make` returned when it was first called under this key: images, features, fitted readers."""
+        if key not in self._kept:
+            self._kept[key] = make()
+        made: _Made = self._kept[key]
+        return made
+
+    @property
+    def head(self) -> HeadModel:
+        """The data set's head model, on the CPU; only where `lacks("heads")` is None."""
+        return self.kept("head", lambda: load_head(self.dataset.head_name))
+
+    def lacks(self, need: Need) -> str | None:
+        """None if a need is met, else a sentence: what is missing and what to do."""
+        path = self.dataset.path
+        if need == "detector" and self.settings.detector is None:
+            return "needs the weights of its feature detector; give them with --detector-path FILE."
+        if need == "heads" and not self.dataset.head_name:
+            return f"{path}: its heads are meshes, but this metric moves them; measure on a data set that has heads.npz."
+        if need == "generator" and self.generator is None:
+            return "needs the network itself, with a mesh that moves its head."
+        if need in ("identities", "depth"):
+            return f"{path}: has no {need}."
+        return None
