@@ -21,3 +21,7 @@ class CheckpointError(UserError):
 
 class ConfigError(UserError):
     """A preset or a combination of options that does not exist or cannot work."""
+
+
+class WriteError(UserError):
+    """A file could not be written: the disk is full, a quota is used up, or the folder has become read-only."""

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from dnnlib.errors import UserError
+from dnnlib.errors import UserError, WriteError
 
 _HASH_BLOCK = 1 << 20
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
+"""What the operating system says when a disk, a quota or a limit is full, or a disk has become read-only."""
 
 
 @contextmanager
@@ -28,6 +32,7 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
 
     Raises:
         UserError: the folder cannot be created or written to.
+        WriteError: there is no room for the file.
         FileNotFoundError: the body left without writing anything.
     """
     target = Path(path)
@@ -40,8 +45,63 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
         _flush(temporary)
         os.replace(temporary, target)
         _flush(folder)
+    except OSError as error:
+        if error.errno in _NO_ROOM:
+            raise WriteError(f"{target}: cannot be written ({error.strerror}); free some space or choose another folder.") from error
+        raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+class AppendFile:
+    """A file that grows by whole records, also where the disk fills up: what does not fit waits in memory for the next call.
+
+    A reader, and a process that is killed, finds complete records only, except perhaps after a power failure.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self._descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT, 0o644)
+        self._end = os.lseek(self._descriptor, 0, os.SEEK_END)
+        self._waiting: list[bytes] = []
+
+    def append(self, record: bytes) -> None:
+        """Write a record after all those that wait.
+
+        Raises:
+            WriteError: there is no room; the record waits.
+        """
+        self._waiting.append(record)
+        while self._waiting:
+            try:
+                self._write(self._waiting[0])
+            except OSError as error:
+                os.ftruncate(self._descriptor, self._end)
+                raise WriteError(f"{self.path}: cannot be written ({error.strerror}); free some space.") from error
+            del self._waiting[0]
+
+    def _write(self, record: bytes) -> None:
+        rest = memoryview(record)
+        position = self._end
+        while rest:
+            written = os.pwrite(self._descriptor, rest, position)
+            rest, position = rest[written:], position + written
+        self._end = position
+
+    def close(self) -> None:
+        """Close the file; records that still wait are lost."""
+        os.close(self._descriptor)
+
+
+def remove_leftovers(folder: str | os.PathLike[str]) -> list[Path]:
+    """Delete the temporary files of `atomic_write` that processes left in a folder when they were killed; returns their paths.
+
+    Only for folders into which no other process writes.
+    """
+    found = [path for path in Path(folder).iterdir() if re.fullmatch(r"\..*\.\d+-[0-9a-f]{8}(\.\w+)?", path.name) and path.is_file()]
+    for path in found:
+        path.unlink(missing_ok=True)
+    return found
 
 
 def _flush(path: Path) -> None:

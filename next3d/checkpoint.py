@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from dnnlib.errors import CheckpointError, ConfigError
+from dnnlib.errors import CheckpointError, ConfigError, WriteError
 from dnnlib.files import atomic_write
 from next3d.config import DiscriminatorConfig, GeneratorConfig, from_json, read_generator_config, to_json
 from next3d.discriminator import Discriminator
@@ -156,7 +156,7 @@ def save_tensors(path: Path | str, tensors: Mapping[str, Tensor], metadata: Mapp
         try:
             save_file(contiguous, temporary, metadata=dict(metadata))
         except SafetensorError as error:  # also what the operating system says, such as a full disk
-            raise CheckpointError(f"{path}: cannot be written ({error}); check the path, its permissions and the space left") from error
+            raise WriteError(f"{path}: cannot be written ({error}); check the path, its permissions and the space left.") from error
         temporary.chmod(0o644)  # safetensors makes files that only their owner can read; networks are made to be shared
         _sort_metadata(temporary)
 

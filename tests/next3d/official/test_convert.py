@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from safetensors import SafetensorError
 
-from dnnlib.errors import CheckpointError
+from dnnlib.errors import WriteError
 from next3d.checkpoint import load_discriminator, load_generator, save_generator
 from next3d.commands.main import root, run_command
 from tests.head_files import write_head
@@ -137,6 +137,6 @@ def test_a_network_that_cannot_be_written_gets_a_sentence(network_file, tmp_path
 
     generator = load_generator(network_file)
     monkeypatch.setattr("next3d.checkpoint.save_file", full)
-    with pytest.raises(CheckpointError, match=r"full\.safetensors: cannot be written \(no space left on device\)"):
+    with pytest.raises(WriteError, match=r"full\.safetensors: cannot be written \(no space left on device\)"):
         save_generator(tmp_path / "full.safetensors", generator)
     assert list(tmp_path.iterdir()) == []
