@@ -8,15 +8,16 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+from torch import Tensor
 
 from dnnlib.errors import ConfigError
 from next3d.generator import Generator
 from next3d.head import load_head
 from next3d.head.model import HeadModel
-from torch_utils.distributed import World, world
+from torch_utils.distributed import World, gather_rows, world
 from training.dataset import PortraitDataset
 from training.metrics.catalog import Need
-from training.metrics.scenes import Sampler
+from training.metrics.scenes import Sampler, Scenes
 
 Say = Callable[[str], None]
 _Made = TypeVar("_Made")
@@ -71,17 +72,37 @@ class Context:
     world: World = field(default_factory=world)
     _kept: dict[str, Any] = field(default_factory=dict, repr=False)
 
-    def kept(self, key: str, make: Callable[[], _Made]) -> _Made:
+    def once(self, key: str, make: Callable[[], _Made]) -> _Made:
         """What `make` returned when it was first called under this key: images, features, fitted readers."""
         if key not in self._kept:
             self._kept[key] = make()
         made: _Made = self._kept[key]
         return made
 
+    def rows(self, count: int, make: Callable[[int, int], Tensor]) -> Tensor:
+        """Rows 0 … count - 1 of something that costs much, each computed on one rank only; the same bytes on every rank.
+
+        Args:
+            count: number of rows, at least 1.
+            make: rows [stop - start, ...] from `start` to `stop`. It is called for the same ranges whatever the number of ranks, so that
+                rounding does not depend on it either.
+        """
+        size = self.settings.batch
+        chunks = -(-count // size)
+        first, last = (chunks * rank // self.world.size for rank in (self.world.rank, self.world.rank + 1))
+        parts = [make(start, min(start + size, count)) for start in range(first * size, min(last * size, count), size)]
+        # A rank without a chunk of its own must still know the shape of a row.
+        mine = torch.cat(parts) if parts else make(0, min(size, count))[:0]
+        return gather_rows(mine)
+
+    def generate(self, scenes: Scenes) -> Tensor:
+        """Images [N, 3, H, H] in [-1, 1] of scenes, drawn by all ranks together. All of them stay in memory: N is hundreds, not 50 000."""
+        return self.rows(len(scenes), lambda start, stop: self.sampler(scenes[start:stop]))
+
     @property
     def head(self) -> HeadModel:
         """The data set's head model, on the CPU; only where `lacks("heads")` is None."""
-        return self.kept("head", lambda: load_head(self.dataset.head_name))
+        return self.once("head", lambda: load_head(self.dataset.head_name))
 
     def lacks(self, need: Need) -> str | None:
         """None if a need is met, else a sentence: what is missing and what to do."""
