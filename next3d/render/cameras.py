@@ -68,3 +68,39 @@ def project(points: Tensor, camera: Camera) -> Tensor:
     depth = local[..., 2:]
     pixels = (local / depth) @ camera.intrinsics.transpose(1, 2)
     return torch.cat([2 * pixels[..., :2] - 1, depth], dim=-1)
+
+
+def mirrored_camera(camera: Camera) -> Camera:
+    """The camera that sees the mirror image at x = 0 of the world as the mirror image of what `camera` sees of the world."""
+    intrinsics = camera.intrinsics
+    moved = torch.cat([intrinsics[:, :1, :2], 1 - intrinsics[:, :1, 2:]], dim=2)
+    return Camera(_negate_cross(camera.cam2world), _negate_cross(torch.cat([moved, intrinsics[:, 1:]], dim=1), columns=2))
+
+
+def _negate_cross(matrix: Tensor, columns: int | None = None) -> Tensor:
+    """[N, R, C] with its first row and its first column negated, but not the corner where they meet; in the first `columns` columns."""
+    kept, rest = (matrix, matrix[:, :, :0]) if columns is None else (matrix[:, :, :columns], matrix[:, :, columns:])
+    above = torch.cat([kept[:, :1, :1], -kept[:, :1, 1:]], dim=2)
+    below = torch.cat([-kept[:, 1:, :1], kept[:, 1:, 1:]], dim=2)
+    return torch.cat([torch.cat([above, below], dim=1), rest], dim=2)
+
+
+def moved_image_camera(camera: Camera, turn: Tensor, scale: Tensor, shift: Tensor) -> Camera:
+    """The camera whose image is that of `camera`, turned and scaled about the image's centre and then shifted. It is exact.
+
+    The turn becomes a roll of the camera; scale and shift go into the intrinsics.
+
+    Args:
+        camera: N cameras.
+        turn: [N] radians, from the image's x axis (right) to its y axis (down).
+        scale: [N], above 1 enlarges.
+        shift: [N, 2], x (right) and y (down), in image sizes.
+    """
+    cosine, sine = turn.cos(), turn.sin()
+    rotation = torch.stack([cosine, -sine, sine, cosine], dim=1).reshape(-1, 2, 2)
+    focal, centre = camera.intrinsics[:, :2, :2], camera.intrinsics[:, :2, 2]
+    focal = scale[:, None, None] * (rotation @ focal @ rotation.transpose(1, 2))
+    centre = scale[:, None] * (rotation @ (centre - 0.5)[..., None])[..., 0] + 0.5 + shift
+    intrinsics = torch.cat([torch.cat([focal, centre[..., None]], dim=2), camera.intrinsics[:, 2:]], dim=1)
+    axes = camera.cam2world[:, :, :2] @ rotation.transpose(1, 2)  # [N, 4, 2]: the new right and down
+    return Camera(torch.cat([axes, camera.cam2world[:, :, 2:]], dim=2), intrinsics)

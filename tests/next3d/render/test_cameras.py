@@ -8,7 +8,15 @@ import math
 import pytest
 import torch
 
-from next3d.render.cameras import ORBIT_TARGET, PORTRAIT_FOCAL, orbit_camera, portrait_intrinsics, project
+from next3d.render.cameras import (
+    ORBIT_TARGET,
+    PORTRAIT_FOCAL,
+    mirrored_camera,
+    moved_image_camera,
+    orbit_camera,
+    portrait_intrinsics,
+    project,
+)
 from next3d.render.rays import camera_rays
 from next3d.types import Camera
 from tests.models import labels
@@ -122,3 +130,34 @@ def test_published_label_looks_at_the_head(shared_dir):
     assert seen[..., :2].abs().max() < 0.3
     rays = camera_rays(camera, 4)
     assert (rays.directions[:, :, 2] * camera.cam2world[:, None, 2, 3] < 0).all()
+
+
+def skewed() -> Camera:
+    """Cameras with unequal focal lengths and a skew, too."""
+    camera = cameras()
+    intrinsics = camera.intrinsics.clone()
+    intrinsics[0, 0, 1], intrinsics[1, 1, 1], intrinsics[1, 1, 2] = 0.1, 2.5, 0.6
+    return Camera(camera.cam2world, intrinsics)
+
+
+def test_the_mirrored_camera_sees_the_mirrored_world_mirrored(rng):
+    points, camera = torch.randn(3, 9, 3, generator=rng) * 0.3, skewed()
+    flip = torch.tensor([-1.0, 1.0, 1.0])
+    mirrored = mirrored_camera(camera)
+    torch.testing.assert_close(project(points * flip, mirrored), project(points, camera) * flip, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(torch.linalg.det(mirrored.cam2world), torch.ones(3), rtol=1e-4, atol=1e-4)
+    twice = mirrored_camera(mirrored)
+    torch.testing.assert_close(twice.to_label(), camera.to_label())
+
+
+def test_a_moved_image_is_that_of_the_moved_camera(rng):
+    """Turn and scale about the centre, then shift: exact for any principal point, unequal focal lengths and skew."""
+    points, camera = torch.randn(3, 9, 3, generator=rng) * 0.3, skewed()
+    turn, scale = torch.tensor([0.3, -2.0, 1.0]), torch.tensor([1.2, 0.7, 1.0])
+    shift = torch.tensor([[0.1, 0.0], [-0.2, 0.05], [0.0, 0.3]])
+    before = project(points, camera)
+    x, y = before[..., 0], before[..., 1]
+    cosine, sine = turn.cos()[:, None], turn.sin()[:, None]
+    turned = torch.stack([cosine * x - sine * y, sine * x + cosine * y], dim=-1) * scale[:, None, None] + 2 * shift[:, None]
+    after = project(points, moved_image_camera(camera, turn, scale, shift))
+    torch.testing.assert_close(after, torch.cat([turned, before[..., 2:]], dim=-1), rtol=1e-4, atol=1e-4)
