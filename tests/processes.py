@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import pickle
 import time
 import traceback
 from collections.abc import Callable
@@ -54,7 +55,7 @@ def _collect(receivers: list[Connection], deadline: float) -> list[Any]:
         for receiver in ready:
             rank = receivers.index(receiver)
             try:
-                kind, value = receiver.recv()
+                kind, value = pickle.loads(receiver.recv_bytes())
             except EOFError:
                 raise AssertionError(f"rank {rank} died") from None
             assert kind == "result", f"rank {rank} failed:\n{value}"
@@ -70,7 +71,8 @@ def _rank(function: Callable[..., Any], arguments: tuple[Any, ...], rank: int, s
         torch.set_num_threads(1)
         with join(torch.device("cpu")):
             result = function(*arguments)
-        sender.send(("result", result))
+        answer = ("result", result)
     except BaseException:
-        sender.send(("error", traceback.format_exc()))
+        answer = ("error", traceback.format_exc())
+    sender.send_bytes(pickle.dumps(answer))  # by value: `send` would pass tensors on as shared memory, which ends with the process
     sender.close()
