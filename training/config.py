@@ -105,6 +105,8 @@ class DataConfig:
     """The last images, which training leaves out: for measuring."""
     workers: int = 0
     """Loader processes; 0 reads in the training process and keeps decoded images in memory."""
+    max_broken: int = 100
+    """So many different samples may be damaged; another one is shown in the place of each. More end the run."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -47,6 +47,11 @@ class PortraitDataset(Dataset[Sample]):
         return self._contents.resolution
 
     @property
+    def shard_sizes(self) -> list[int]:
+        """Items in each shard, in the order of the items; empty where there are no shards."""
+        return []
+
+    @property
     def topology(self) -> Topology:
         """What the meshes share, on the CPU."""
         return self._contents.heads.topology
@@ -55,6 +60,12 @@ class PortraitDataset(Dataset[Sample]):
     def head_name(self) -> str:
         """What `next3d.head.load_head` takes to make the head model; empty where the data set brings its own meshes."""
         return self._contents.heads.name
+
+    @property
+    def identities(self) -> Tensor | None:
+        """[n] int64, equal for images of one person; None where the data set does not say."""
+        known = self._contents.heads.identities
+        return None if known is None else known[: len(self)]
 
     @property
     def left_out(self) -> dict[str, int]:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from dnnlib.errors import DatasetError
 from next3d.head.model import OBJECT_TO_WORLD, HeadModel, HeadParams
@@ -29,6 +30,8 @@ class HeadSource(ABC):
     name: str
     """What `next3d.head.load_head` takes to make the model; empty where the data set brings its own meshes."""
     topology: Topology
+    identities: Tensor | None = None
+    """[rows] int64, equal for images of one person; None where the data set does not say."""
 
     @abstractmethod
     def read(self, row: int) -> HeadRow:
@@ -46,11 +49,16 @@ class HeadSource(ABC):
 class ParameterHeads(HeadSource):
     """Heads as parameters; the head model poses them on the device, a whole batch at once."""
 
-    def __init__(self, params: HeadParams, model: HeadModel, name: str) -> None:
-        self.params = params
+    def __init__(self, params: HeadParams, model: HeadModel, name: str, identities: Tensor | None = None) -> None:
+        self.params, self.identities = params, identities
         self.name = name
         self.topology = model.topology
         self._models = {torch.device("cpu"): model}
+
+    def rows(self, rows: Tensor) -> ParameterHeads:
+        """Some of the heads; `rows` [N] int64."""
+        identities = None if self.identities is None else self.identities[rows]
+        return ParameterHeads(self.params[rows], self._models[torch.device("cpu")], self.name, identities)
 
     def read(self, row: int) -> HeadParams:
         """One row of the table."""
@@ -94,8 +102,8 @@ class MeshHeads(HeadSource):
         return head
 
 
-def read_head_table(storage: Storage, images: Sequence[str], model: HeadModel) -> HeadParams:
-    """Read `heads.npz`: one row per label, in the same order.
+def read_head_table(storage: Storage, images: Sequence[str], model: HeadModel) -> tuple[HeadParams, Tensor | None]:
+    """Read `heads.npz`, parameters and identities [N] if there are any: one row per label, in the same order.
 
     Raises:
         DatasetError: the file is damaged, a field is missing or misshapen, or rows and labels disagree.
@@ -122,4 +130,7 @@ def read_head_table(storage: Storage, images: Sequence[str], model: HeadModel) -
     names = [str(name) for name in fields.get("names", np.array([]))]
     if names != list(images):
         raise DatasetError(f"{shown}: field 'names' must list the {len(images)} images in the order of the labels; {advice}")
-    return HeadParams(**rows)
+    identity = fields.get("identity")
+    if identity is not None and (identity.shape != (len(images),) or identity.dtype.kind not in "iu"):
+        raise DatasetError(f"{shown}: field 'identity' must be {len(images)} whole numbers, but it is {identity.dtype}; {advice}")
+    return HeadParams(**rows), None if identity is None else torch.from_numpy(identity.astype(np.int64))

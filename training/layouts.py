@@ -9,6 +9,7 @@ import logging
 import re
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from torch import Tensor
 from dnnlib.errors import DatasetError, UserError
 from next3d.head import load_head
 from next3d.head.obj import read_topology
+from next3d.head.topology import Topology
 from training.heads import HeadSource, MeshHeads, ParameterHeads, read_head_table
 from training.images import IMAGE_SUFFIXES, image_size
 from training.labels import INDEX_NAME, check_cameras, check_label, read_index, read_labels
@@ -107,7 +109,7 @@ def _own_contents(storage: Storage, complain: Complain) -> Contents:
     kept, labels = _sound_labels(storage, {name: name for name in names}, table, shown, complain)
     if len(kept) < len(names):
         row = {name: number for number, name in enumerate(names)}
-        heads.params = heads.params[torch.tensor([row[name] for name in kept])]
+        heads = heads.rows(torch.tensor([row[name] for name in kept]))
     return Contents(storage, kept, labels, heads, resolution, {})
 
 
@@ -143,7 +145,8 @@ def _own_heads(storage: Storage, index: dict[str, Any], names: list[str]) -> Par
             f"{shown}: was made with head model '{head['id']}', fingerprint {str(head['fingerprint'])[:12]}…, but this program has "
             f"'{model.identifier}', {model.fingerprint()[:12]}…; make the data set again, or use the program version that made it."
         )
-    return ParameterHeads(read_head_table(storage, names, model), model, name)
+    params, identities = read_head_table(storage, names, model)
+    return ParameterHeads(params, model, name, identities)
 
 
 def _image_folder(path: Path, names: list[str]) -> str:
@@ -184,11 +187,10 @@ def _published_contents(storage: Storage, folder: str, complain: Complain, uv_ma
         )
     _report_left_out(storage, left_out, len(images))
     kept, labels = _sound_labels(storage, {key: images[key] for key in images if key in has_both}, table, shown, complain)
-    first_mesh = f"{meshes}/{stems[kept[0]]}.obj"
-    topology = read_topology(storage.read(first_mesh), storage.display(first_mesh), uv_mask)
+    topology = _first_topology(storage, [f"{meshes}/{stems[key]}.obj" for key in kept], uv_mask)
     heads = MeshHeads(storage, [f"{meshes}/{stems[key]}.obj" for key in kept], [f"{landmarks}/{stems[key]}.txt" for key in kept], topology)
     names = [images[key] for key in kept]
-    return Contents(storage, names, labels, heads, _common_size(storage, names, complain), left_out)
+    return Contents(storage, names, labels, heads, _common_size(storage, names), left_out)
 
 
 def _report_left_out(storage: Storage, left_out: dict[str, int], total: int) -> None:
@@ -225,14 +227,23 @@ def _sound_labels(
     return kept, labels
 
 
-def _common_size(storage: Storage, names: list[str], complain: Complain) -> int:
-    """Side length of most of a few images spread over the data set; the others must share it, or are complained about when read."""
+def _first_topology(storage: Storage, meshes: list[str], uv_mask: Path | None) -> Topology:
+    """That of the first mesh; of a later one where that is damaged, which is complained about when it is read."""
+    damage = []
+    for name in meshes[:SIZE_PROBES]:
+        try:
+            return read_topology(storage.read(name), storage.display(name), uv_mask)
+        except DatasetError as error:
+            damage.append(error)
+    raise damage[0]
+
+
+def _common_size(storage: Storage, names: list[str]) -> int:
+    """Side length of most of a few images spread over the data set; damaged and other ones are complained about when they are read."""
     sizes: Counter[tuple[int, int]] = Counter()
     for name in names[:: -(-len(names) // SIZE_PROBES)]:
-        try:
+        with suppress(DatasetError):
             sizes[image_size(storage.read(name), storage.display(name))] += 1
-        except DatasetError as error:
-            complain(error)
     if not sizes:
         raise DatasetError(f"{storage.path}: none of the first images can be read; copy the data set again.")
     width, height = sizes.most_common(1)[0][0]

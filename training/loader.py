@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from dnnlib.errors import DatasetError
-from training.batch import Batch, Sample, collate
+from dnnlib.errors import DatasetError, UserError
+from training.batch import Batch
+from training.broken import BrokenFiles, Reading, SoundReader
 from training.dataset import PortraitDataset
-from training.sampler import SampleOrder
+from training.sampler import LaneOrder, Order, SampleOrder, shares
 
 CACHE_BYTES = 1 << 30
 """Decoded items kept in memory where no worker processes are used."""
+RESTARTS = 10
+"""Lost workers that a run survives."""
+
+_log = logging.getLogger(__name__)
 
 
 def load_batches(
@@ -24,11 +30,13 @@ def load_batches(
     seed: int,
     start: int,
     size: int,
+    group: int = 1,
     rank: int = 0,
     ranks: int = 1,
     workers: int = 0,
     pin: bool = False,
-) -> Iterator[Batch]:
+    max_broken: int = 0,
+) -> BatchStream:
     """This rank's share of batches of `size` items from global sample position `start` on, without end, on the CPU.
 
     Args:
@@ -36,79 +44,131 @@ def load_batches(
         seed: key of the order.
         start: samples that the run has seen before.
         size: items per batch, over all ranks.
+        group: of the minibatch standard deviation; data in shards is read in lanes of this width.
         rank: this process; it gets items [rank · size / ranks, (rank + 1) · size / ranks) of every batch.
         ranks: processes that share a batch; the order does not depend on how many there are.
         workers: processes that read ahead; 0 reads in this process and keeps decoded items in memory up to CACHE_BYTES.
         pin: put batches into page-locked memory, for copies to a GPU that do not wait.
+        max_broken: so many different samples may be damaged; another one is shown in the place of each.
 
     Raises:
         ValueError: the batch cannot be cut into so many equal shares.
-        DatasetError: an item cannot be read (also where a worker found it).
     """
     if size % ranks or not 0 <= rank < ranks:
         raise ValueError(f"batches: rank {rank} of {ranks}, {size} items; need equal shares")
-    order = SampleOrder(len(dataset), seed).batches(start, size, rank, ranks)
-    if workers == 0:
-        reader = _CachedReader(dataset, CACHE_BYTES)
-        for indices in order:
-            yield reader.batch(indices)
-        return
-    loader = DataLoader(
-        _Guarded(dataset),
-        batch_sampler=_Endless(order),
-        num_workers=workers,
-        collate_fn=_unchanged,
-        pin_memory=pin,
-        worker_init_fn=_ignore_interrupts,
-    )
-    for outcome in loader:
-        if isinstance(outcome, DatasetError):
-            raise outcome
-        yield outcome
+    order = choose_order(dataset, seed, size, group)
+    return BatchStream(dataset, order, _Share(start, size, rank, ranks), workers, pin, max_broken)
 
 
-class _CachedReader:
-    """Reads items and keeps the first ones, decoded, while there is room."""
-
-    def __init__(self, dataset: PortraitDataset, limit: int) -> None:
-        self._dataset = dataset
-        self._room = limit
-        self._kept: dict[int, Sample] = {}
-
-    def batch(self, indices: Sequence[int]) -> Batch:
-        """A batch of these items."""
-        return collate([self._sample(index) for index in indices])
-
-    def _sample(self, index: int) -> Sample:
-        if index in self._kept:
-            return self._kept[index]
-        sample = self._dataset[index]
-        if sample.nbytes <= self._room:
-            self._kept[index] = sample
-            self._room -= sample.nbytes
-        return sample
+def choose_order(dataset: PortraitDataset, seed: int, size: int, group: int) -> Order:
+    """Lanes for data in shards, a permutation of everything for other data and for shards with fewer samples than a batch."""
+    sizes = dataset.shard_sizes
+    if not sizes or len(dataset) < size:
+        return SampleOrder(len(dataset), seed)
+    return LaneOrder(sizes, seed, size, min(group, size))
 
 
-class _Guarded(Dataset[Batch]):
-    """Whole batches; a bad file comes back as a value, because the loader would wrap an exception in its own traceback."""
+class _Share:
+    """Which positions this process reads, and how far it is."""
 
-    def __init__(self, dataset: PortraitDataset) -> None:
-        self._dataset = dataset
+    def __init__(self, start: int, size: int, rank: int, ranks: int) -> None:
+        self.next, self.size, self.rank, self.ranks = start, size, rank, ranks
 
-    def __getitems__(self, indices: list[int]) -> Batch | DatasetError:
+    def places(self, order: Order) -> Iterator[list[tuple[int, int]]]:
+        """(position, item) of this and all later batches."""
+        for positions in shares(self.next, self.size, self.rank, self.ranks):
+            yield list(zip(positions.tolist(), order.items(positions).tolist(), strict=True))
+
+
+class BatchStream(Iterator[Batch]):
+    """What `load_batches` returns.
+
+    Iterating raises DatasetError when more samples than allowed are broken, and StorageError when files cannot be reached. Workers that
+    die are replaced, and the stream goes on at the same position.
+    """
+
+    def __init__(self, dataset: PortraitDataset, order: Order, share: _Share, workers: int, pin: bool, max_broken: int) -> None:
+        self.broken = BrokenFiles(dataset, max_broken)
+        """The broken samples that this process has met."""
+        self._dataset, self._order, self._share, self._workers, self._pin = dataset, order, share, workers, pin
+        self._restarts = 0
+        self._readings: Iterator[Any] | None = None
+
+    def __next__(self) -> Batch:
+        """The next batch."""
+        while True:
+            try:
+                if self._readings is None:
+                    self._readings = self._read()
+                reading = next(self._readings)
+                break
+            except RuntimeError as error:  # what the loader raises when a worker is gone
+                if "DataLoader worker" not in str(error):
+                    raise
+                self._restart(error)
+        if isinstance(reading, DatasetError):
+            raise reading
+        self.broken.add(reading.broken)
+        self._share.next += self._share.size
+        return reading.batch
+
+    def close(self) -> None:
+        """End the workers; the stream can still be read on, with new ones."""
+        self._readings = None
+
+    def _read(self) -> Iterator[Any]:
+        """Readings, or errors as values, from the next position on."""
+        places = self._share.places(self._order)
+        if self._workers == 0:
+            reader = SoundReader(self._dataset, self._order, CACHE_BYTES)
+            return map(reader.read, places)
+        return iter(
+            DataLoader(
+                _Guarded(SoundReader(self._dataset, self._order)),
+                batch_sampler=_Endless(places),
+                num_workers=self._workers,
+                collate_fn=_unchanged,
+                pin_memory=self._pin,
+                worker_init_fn=_prepare_worker,
+            )
+        )
+
+    def _restart(self, error: RuntimeError) -> None:
+        """Get rid of the workers that are left.
+
+        Raises:
+            UserError: this has happened too often.
+        """
+        self._readings = None
+        self._restarts += 1
+        if self._restarts > RESTARTS:
+            raise UserError(
+                f"data: {self._restarts} loader workers have died ({str(error).splitlines()[0]}); "
+                "give fewer --workers, or the machine more memory and more shared memory (/dev/shm)."
+            ) from error
+        _log.warning("A loader worker died (%s); starting new ones at the same place.", str(error).splitlines()[0])
+
+
+class _Guarded(Dataset[Reading]):
+    """Whole batches; an error comes back as a value, because the loader would wrap an exception in its own traceback."""
+
+    def __init__(self, reader: SoundReader) -> None:
+        self._reader = reader
+
+    def __getitems__(self, places: list[tuple[int, int]]) -> Reading | DatasetError:
         try:
-            return self._dataset.read(indices)
+            return self._reader.read(places)
         except DatasetError as error:
             return error
 
 
-class _Endless(torch.utils.data.Sampler[list[int]]):
+class _Endless(torch.utils.data.Sampler[list[tuple[int, int]]]):
     """A batch sampler over an iterator."""
 
-    def __init__(self, batches: Iterator[list[int]]) -> None:
+    def __init__(self, batches: Iterator[list[tuple[int, int]]]) -> None:
         self._batches = batches
 
-    def __iter__(self) -> Iterator[list[int]]:
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         return self._batches
 
 
@@ -117,6 +177,7 @@ def _unchanged(outcome: Any) -> Any:
     return outcome
 
 
-def _ignore_interrupts(worker: int) -> None:
-    """Ctrl-C reaches the whole process group; the main process decides when workers end."""
+def _prepare_worker(worker: int) -> None:
+    """Ctrl-C reaches the whole process group; the main process decides when workers end. One thread each."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    torch.set_num_threads(1)

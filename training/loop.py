@@ -65,7 +65,14 @@ def train(
         if state.images >= _goal(config):
             raise UserError(f"{resume_from}: has already seen {state.images / 1000:g} kimg; give a larger --kimg than {config.run.kimg:g}.")
     batches = load_batches(
-        dataset, seed=config.run.seed, start=state.images, size=config.run.batch, workers=config.data.workers, pin=device.type == "cuda"
+        dataset,
+        seed=config.run.seed,
+        start=state.images,
+        size=config.run.batch,
+        group=config.model.discriminator.group_size,
+        workers=config.data.workers,
+        pin=device.type == "cuda",
+        max_broken=config.data.max_broken,
     )
     first, grid = next(batches), build_grid(dataset, config)  # they read files: better to fail before the folder is there
     folder = make_run_folder(outdir, name)

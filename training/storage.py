@@ -12,6 +12,10 @@ from pathlib import Path
 from dnnlib.errors import DatasetError
 
 
+class StorageError(DatasetError):
+    """The place where files are cannot be reached, or does not hold what it should: no fault of a single sample."""
+
+
 class Storage(ABC):
     """Where a data set's files are. Can be sent to loader workers."""
 

@@ -97,6 +97,7 @@ def setting(name: str, field: str, **settings: Any) -> Callable[[_Command], _Com
 @flame_option
 @setting("--holdout", "data.holdout", type=click.IntRange(min=0), help="Leave the last images out of training, for measuring.  [0]")
 @setting("--workers", "data.workers", type=click.IntRange(min=0), help="Loader processes; 0 keeps images in memory.  [3 on a GPU, else 0]")
+@setting("--max-broken", "data.max_broken", type=click.IntRange(min=0), help="Damaged samples to leave out before giving up.  [100]")
 @option("--threads", type=AT_LEAST_1, help="CPU threads.  [physical cores]")
 @click.option("-n", "--dry-run", "--dry_run", "dry_run", is_flag=True, help="Print the configuration and what it costs; write nothing.")
 @click.pass_context

@@ -118,6 +118,13 @@ def test_holding_out_leaves_the_first_items(own: Path):
         dataset.without_last(10)
 
 
+def test_identities_are_those_of_the_items(own: Path):
+    assert open_dataset(own).identities is None
+    table = dict(np.load(own / "heads.npz"))
+    np.savez(own / "heads.npz", **table, identity=np.arange(10, dtype=np.int32) // 3)
+    assert open_dataset(own).without_last(3).identities.tolist() == [0, 0, 0, 1, 1, 1, 2]
+
+
 def test_check_finds_every_problem(small_published: Path):
     """A wrong label, a damaged image, an image of another size and a wrong mesh are all reported, by name; the rest is counted."""
     images, meshes = small_published / "images512x512", small_published / "meshes512x512"

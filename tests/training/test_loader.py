@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import logging
+import multiprocessing
+import os
+import signal
 from itertools import islice
 from pathlib import Path
 
@@ -47,3 +51,58 @@ def test_ranks_share_every_batch(published: Path):
         assert torch.equal(torch.cat([share[number].index for share in shares]), batch)
     with pytest.raises(ValueError, match="rank 0 of 3, 8 items"):
         next(load_batches(dataset, seed=3, start=0, size=8, ranks=3))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_broken_samples_are_replaced_and_counted(small_published: Path, workers: int, caplog: pytest.LogCaptureFixture):
+    """One line per file, whatever the epochs; the sound ones stay where they were; a resumed stream shows the same."""
+    sound = [batch.index for batch in islice(load_batches(open_dataset(small_published), seed=0, start=0, size=8), 5)]
+    images = small_published / "images512x512"
+    for number in (3, 6):
+        (images / sample_name(number)).write_bytes(b"nothing")
+    dataset = open_dataset(small_published)
+    bad = {dataset.names.index(f"images512x512/{sample_name(number)}") for number in (3, 6)}
+    stream = load_batches(dataset, seed=0, start=0, size=8, workers=workers, max_broken=2)
+    with caplog.at_level(logging.WARNING):
+        shown = [batch.index for batch in islice(stream, 5)]
+    assert set(stream.broken.found) == bad
+    assert stream.broken.over_ranks() == 2
+    assert [record.getMessage().partition(",")[0] for record in caplog.records] == ["Broken sample 1", "Broken sample 2"]
+    for before, after in zip(sound, shown, strict=True):
+        for one, two in zip(before.tolist(), after.tolist(), strict=True):
+            assert two not in bad if one in bad else two == one
+    resumed = load_batches(dataset, seed=0, start=24, size=8, rank=1, ranks=2, max_broken=2)
+    assert torch.equal(next(resumed).index, shown[3][4:])
+    stream.close()
+
+
+def test_too_many_broken_samples_end_the_run(small_published: Path):
+    for number in (3, 6):
+        (small_published / "images512x512" / sample_name(number)).write_bytes(b"nothing")
+    stream = load_batches(open_dataset(small_published), seed=0, start=0, size=8, max_broken=1)
+    with pytest.raises(DatasetError, match="2 of its 8 samples cannot be read, more than --max-broken 1 allows"):
+        next(stream)
+
+
+def test_nothing_but_broken_samples_is_an_error(small_published: Path):
+    dataset = open_dataset(small_published)
+    for number in range(8):
+        (small_published / "images512x512" / sample_name(number)).write_bytes(b"nothing")
+    with pytest.raises(DatasetError, match=r"not a readable image.* So are 31 others"):
+        next(load_batches(dataset, seed=0, start=0, size=8, max_broken=100))
+
+
+def test_a_lost_worker_is_replaced(published: Path, caplog: pytest.LogCaptureFixture):
+    """Killed from outside, as the kernel does when memory runs out: the stream goes on where it was."""
+    dataset = open_dataset(published)
+    expected = [batch.index for batch in islice(load_batches(dataset, seed=0, start=0, size=8), 6)]
+    stream = load_batches(dataset, seed=0, start=0, size=8, workers=1)
+    found = [next(stream).index]
+    for child in multiprocessing.active_children():
+        os.kill(child.pid, signal.SIGKILL)
+        child.join()
+    with caplog.at_level(logging.WARNING):
+        found += [batch.index for batch in islice(stream, 5)]
+    assert all(torch.equal(one, two) for one, two in zip(found, expected, strict=True))
+    assert "A loader worker died" in caplog.text
+    stream.close()
