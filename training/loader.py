@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import signal
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -122,16 +124,16 @@ class BatchStream(Iterator[Batch]):
         if self._workers == 0:
             reader = SoundReader(self._dataset, self._order, CACHE_BYTES)
             return map(reader.read, places)
-        return iter(
-            DataLoader(
-                _Guarded(SoundReader(self._dataset, self._order)),
-                batch_sampler=_Endless(places),
-                num_workers=self._workers,
-                collate_fn=_unchanged,
-                pin_memory=self._pin,
-                worker_init_fn=_prepare_worker,
-            )
+        loader = DataLoader(
+            _Guarded(SoundReader(self._dataset, self._order)),
+            batch_sampler=_Endless(places),
+            num_workers=self._workers,
+            collate_fn=_unchanged,
+            pin_memory=self._pin,
+            worker_init_fn=_prepare_worker,
         )
+        with _children_unwatched():
+            return iter(loader)
 
     def _restart(self, error: RuntimeError) -> None:
         """Get rid of the workers that are left.
@@ -170,6 +172,21 @@ class _Endless(torch.utils.data.Sampler[list[tuple[int, int]]]):
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         return self._batches
+
+
+@contextmanager
+def _children_unwatched() -> Iterator[None]:
+    """Take back the signal handler that PyTorch's loader installs when it starts.
+
+    When a worker dies it raises wherever the program is: in the middle of a step, say, which could then neither be finished nor repeated.
+    The loader also notices such a death when a batch does not come, and that is early enough.
+    """
+    before = signal.getsignal(signal.SIGCHLD)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGCHLD, before)
 
 
 def _unchanged(outcome: Any) -> Any:
