@@ -122,7 +122,7 @@ def open_sink(target: Path, *, force: bool = False) -> Iterator[Sink]:
         with atomic_write(target) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
             yield _ZipSink(archive)
     else:
-        with _atomic_folder(target) as temporary:
+        with atomic_folder(target) as temporary:
             yield _FolderSink(temporary)
 
 
@@ -144,7 +144,7 @@ def check_target(target: Path, *, force: bool) -> None:
 
 
 @contextmanager
-def _atomic_folder(target: Path) -> Iterator[Path]:
+def atomic_folder(target: Path) -> Iterator[Path]:
     """A hidden sibling folder that is renamed to `target` at the end."""
     temporary = target.parent / f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}"
     try:
@@ -186,8 +186,8 @@ class PortraitWriter:
         """Write the tables: head parameters, landmarks and, last, the description of the whole."""
         names = np.array([name for name, _ in self._labels])
         identity = np.array(self._identities, dtype=np.int32)
-        self.sink.put("heads.npz", _npz({"names": names, "identity": identity, **_stacked(self._heads)}))
-        self.sink.put("landmarks.npz", _npz(_stacked(self._landmarks)))
+        self.sink.put("heads.npz", npz_bytes({"names": names, "identity": identity, **_stacked(self._heads)}))
+        self.sink.put("landmarks.npz", npz_bytes(_stacked(self._landmarks)))
         description = {
             "format": FORMAT,
             "format_version": FORMAT_VERSION,
@@ -205,7 +205,7 @@ def _stacked(rows: list[Mapping[str, npt.NDArray[np.float32]]]) -> dict[str, npt
     return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
 
 
-def _npz(arrays: Mapping[str, npt.NDArray[np.generic]]) -> bytes:
+def npz_bytes(arrays: Mapping[str, npt.NDArray[np.generic]]) -> bytes:
     """An npz file with fixed dates (numpy's own writer leaves that to the version of Python)."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
