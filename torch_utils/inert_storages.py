@@ -22,7 +22,7 @@ from dnnlib.safe_pickle import load_prefix
 MAGIC = 0x1950A86A20F9469CFC6C
 """The first value of a legacy `torch.save` stream."""
 _PROTOCOL = 1001
-_ELEMENTS = {
+ELEMENTS = {
     "DoubleStorage": torch.float64,
     "FloatStorage": torch.float32,
     "HalfStorage": torch.float16,
@@ -34,7 +34,9 @@ _ELEMENTS = {
     "ByteStorage": torch.uint8,
     "BoolStorage": torch.bool,
 }
-_STORAGE_TYPES: dict[tuple[str, str], Global] = {(module, name): only_named for module in ("torch", "torch.cuda") for name in _ELEMENTS}
+"""What is in a storage of each class."""
+STORAGE_TYPES: dict[tuple[str, str], Global] = {(module, name): only_named for module in ("torch", "torch.cuda") for name in ELEMENTS}
+"""Storage classes, which a file may only name."""
 _MAX_AXES = 16
 _MAX_ELEMENTS = 1 << 40
 
@@ -88,7 +90,7 @@ class TensorReader:
         values = []
         for _ in range(5):
             value, used = load_prefix(
-                blob[position:], where=f"{self.where}, inside a tensor", known=_STORAGE_TYPES, persistent=_description, encoding="latin1"
+                blob[position:], where=f"{self.where}, inside a tensor", known=STORAGE_TYPES, persistent=_description, encoding="latin1"
             )
             values.append(value)
             position += used
@@ -131,11 +133,11 @@ def _description(identity: Any) -> _Description:
     if not isinstance(identity, tuple) or len(identity) not in (5, 6) or identity[0] != "storage" or identity[5:] not in ((), (None,)):
         raise ValueError("a tensor refers to something else than one storage")
     kind, key, _, count = identity[1:5]
-    if not isinstance(kind, Reference) or kind.name not in _ELEMENTS:
+    if not isinstance(kind, Reference) or kind.name not in ELEMENTS:
         raise ValueError(f"a tensor has elements of {describe(kind)}, which is not supported")
     if type(count) is not int or not 0 <= count < _MAX_ELEMENTS or not isinstance(key, str):
         raise ValueError("the description of a tensor's contents is damaged")
-    return _Description(_ELEMENTS[kind.name], key, count)
+    return _Description(ELEMENTS[kind.name], key, count)
 
 
 def _elements(data: memoryview, description: _Description) -> Tensor:
