@@ -13,6 +13,9 @@ from dnnlib.errors import ConfigError
 from next3d.config import ModelConfig, preset
 
 _Config = TypeVar("_Config")
+DensityKind = Literal["l1", "total-variation", "monotonic"]
+TRANSFORMS = ("blit", "geom", "color", "noise", "cutout")
+"""Groups of augmenting transforms."""
 METRICS = ("swd",)
 """What can be computed with every snapshot: sliced Wasserstein distance."""
 
@@ -27,8 +30,15 @@ class OptimizerConfig:
     """Decay of the two moments (StyleGAN, Karras et al. 2019)."""
     eps: float = 1e-8
     """Added to the root of the second moment."""
+    multipliers: tuple[tuple[str, float], ...] = ()
+    """Factors of the step size of single parts of the network, by name: (("decoder", 0.1),). 0 leaves a part as it is."""
+    frozen_blocks: int = 0
+    """For discriminators: so many blocks, those that see the images first, stay as they are (Mo et al. 2020, "Freeze the
+    Discriminator")."""
 
     def __post_init__(self) -> None:
+        if self.frozen_blocks < 0 or any(factor < 0 for _, factor in self.multipliers):
+            raise ConfigError("optimizer: frozen_blocks and multipliers must not be negative")
         if self.lr <= 0 or not all(0 <= beta < 1 for beta in self.betas):
             raise ConfigError(f"optimizer: lr={self.lr}, betas={self.betas}; need lr > 0 and betas in [0, 1)")
 
@@ -48,7 +58,13 @@ class LossConfig:
     density_points: int = 1000
     """Points per sample."""
     density_distance: float = 0.004
-    """Standard deviation of the neighbours' offset, world units."""
+    """Standard deviation of the neighbours' offset, world units; for the other kinds their distance."""
+    density_kind: DensityKind = "l1"
+    """What density shall not do: differ from a neighbour in a random direction ("l1"; EG3D, Sec. 4.4), vary along the axes
+    ("total-variation"; Rudin et al. 1992), or become less on the way into the head, away from the viewer of the front ("monotonic")."""
+    label_noise: float = 0.0
+    """Noise on the camera labels that the discriminator sees, in standard deviations of the data set's labels (EG3D, supplement:
+    against overfitting to exact poses)."""
     noise: Literal["random", "const"] = "random"
     """Per-pixel noise of the synthesis networks: fresh for every sample, or each layer's fixed map."""
     style_mixing: float = 0.0
@@ -62,8 +78,8 @@ class LossConfig:
     def __post_init__(self) -> None:
         if min(self.r1_interval, self.density_interval, self.density_points) < 1:
             raise ConfigError("loss: r1_interval, density_interval and density_points must be at least 1")
-        if min(self.gamma, self.density_weight, self.density_distance, self.mismatch_weight) < 0:
-            raise ConfigError("loss: gamma, density_weight, density_distance and mismatch_weight must not be negative")
+        if min(self.gamma, self.density_weight, self.density_distance, self.mismatch_weight, self.label_noise) < 0:
+            raise ConfigError("loss: gamma, density_weight, density_distance, mismatch_weight and label_noise must not be negative")
         if not 0 <= self.style_mixing <= 1:
             raise ConfigError(f"loss: style_mixing={self.style_mixing}, expected a probability")
 
@@ -85,12 +101,84 @@ class ScheduleConfig:
     """Half-life of the averaged generator; None is 10 images per 32 of the batch, as StyleGAN2-ADA has it."""
     ema_rampup: float | None = 0.05
     """The half-life is at most this fraction of the images seen so far; None leaves it alone."""
+    raw_initial: int | None = None
+    """Neural rendering resolution at the start; None is the networks' own, for all of the run."""
+    raw_final: int | None = None
+    """Neural rendering resolution after the fade; None stays at the first."""
+    raw_fade_kimg: float = 1000.0
+    """It grows over this time, by even numbers (EG3D, supplement: training goes on at a higher resolution)."""
 
     def __post_init__(self) -> None:
+        if self.raw_final is not None and self.raw_initial is None:
+            raise ConfigError("schedule: --neural-rendering-resolution-final needs --neural-rendering-resolution-initial")
+        for size in (self.raw_initial, self.raw_final):
+            if size is not None and (size < 4 or size % 2):
+                raise ConfigError(f"schedule: neural rendering resolution {size}, expected an even number of at least 4")
+        if self.raw_fade_kimg < 0:
+            raise ConfigError("schedule: raw_fade_kimg must not be negative")
         if min(self.blur_sigma, self.blur_fade_kimg, self.swap_fade_kimg) < 0:
             raise ConfigError("schedule: blur_sigma, blur_fade_kimg and swap_fade_kimg must not be negative")
         if self.swap_probability is not None and not 0 <= self.swap_probability <= 1:
             raise ConfigError(f"schedule: --gpc-reg-prob={self.swap_probability}, expected a probability from 0 to 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentConfig:
+    """Random transforms of what the discriminator sees (Karras et al. 2020, "Training GANs with Limited Data"; `training.augment`)."""
+
+    kind: Literal["noaug", "ada", "fixed"] = "noaug"
+    """None, with a strength that adapts itself, or with a fixed one."""
+    p: float = 0.0
+    """Probability of every transform: the fixed one, or the one at the start."""
+    target: float = 0.6
+    """Mean sign of the logits of reals that the adaptive strength aims at: 1 is a discriminator that knows all of them by heart."""
+    interval: int = 4
+    """The adaptive strength changes in every so many steps."""
+    speed_kimg: float = 500.0
+    """Time in which the adaptive strength can go from 0 to 1."""
+    transforms: tuple[str, ...] = ("blit", "geom", "color")
+    """Groups of transforms: pixel blits, geometry, colours, noise, cutout."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.p <= 1 or not -1 <= self.target <= 1 or self.interval < 1 or self.speed_kimg <= 0:
+            raise ConfigError(
+                f"augment: p={self.p}, target={self.target}, interval={self.interval}, speed_kimg={self.speed_kimg}; "
+                "need p in [0, 1], a target in [-1, 1], and the others positive"
+            )
+        if self.kind == "fixed" and self.p == 0:
+            raise ConfigError("augment: --aug fixed needs a probability above 0, give --p")
+        if unknown := sorted(set(self.transforms) - set(TRANSFORMS)):
+            raise ConfigError(f"augment: unknown transforms {unknown[0]!r} in --augpipe; choose from {', '.join(TRANSFORMS)}")
+        if self.kind != "noaug" and not self.transforms:
+            raise ConfigError("augment: --augpipe names no transforms; give some, or --aug noaug")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrecisionConfig:
+    """Numbers in which the networks are trained; weights, optimisers and files stay float32."""
+
+    half_type: Literal["float16", "bfloat16"] = "float16"
+    """What the blocks in half precision compute with."""
+    generator_blocks: int = 0
+    """So many of the highest resolutions of texture, static and mouth networks compute in half precision (Karras et al. 2020, ADA,
+    Appendix C: with clamped activations and normalised weights)."""
+    superres_blocks: int = 0
+    """So many of the super-resolution's two blocks, the last first."""
+    discriminator_blocks: int = 0
+    """So many of the discriminator's highest resolutions."""
+    tf32: bool = False
+    """Let matrix products and convolutions in float32 use TensorFloat-32 on GPUs that have it."""
+    compile: bool = False
+    """Compile the generator's synthesis networks with torch.compile."""
+
+    def __post_init__(self) -> None:
+        if min(self.generator_blocks, self.superres_blocks, self.discriminator_blocks) < 0:
+            raise ConfigError("precision: numbers of blocks must not be negative")
+
+    @property
+    def half(self) -> bool:
+        """Whether anything computes in half precision."""
+        return max(self.generator_blocks, self.superres_blocks, self.discriminator_blocks) > 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,6 +191,8 @@ class DataConfig:
     """For mesh-only data: a grey image in UV layout, white on face and eyes."""
     holdout: int = 0
     """The last images, which training leaves out: for measuring."""
+    mirror: bool = False
+    """Show every second sample, by lot, as its exact mirror image: picture, camera and head."""
     workers: int = 0
     """Loader processes; 0 reads in the training process and keeps decoded images in memory."""
     max_broken: int = 100
@@ -127,8 +217,16 @@ class RunConfig:
     """Snapshots and sample grids every so many ticks; None only at the end."""
     metrics: tuple[str, ...] = ()
     """Metrics computed with every snapshot."""
+    keep: int | None = None
+    """Resume states that stay, the newest; None keeps all. Networks always stay."""
+    max_skipped: int = 20
+    """Steps with losses or gradients that are not finite are skipped; more than this among the last 1000 end the run."""
+    wandb: str | None = None
+    """Project of Weights & Biases to which figures and pictures go, too."""
 
     def __post_init__(self) -> None:
+        if (self.keep is not None and self.keep < 1) or self.max_skipped < 0:
+            raise ConfigError("run: --keep must be at least 1, --max-skipped at least 0")
         if self.batch < 1 or self.kimg <= 0 or self.tick <= 0 or (self.snap is not None and self.snap < 1):
             raise ConfigError("run: --batch, --kimg, --tick and --snap must be positive")
         if unknown := sorted(set(self.metrics) - set(METRICS)):
@@ -158,6 +256,10 @@ class TrainConfig:
     """Terms of both losses."""
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     """Fades."""
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    """Transforms of what the discriminator sees."""
+    precision: PrecisionConfig = field(default_factory=PrecisionConfig)
+    """Numbers that the networks compute with."""
     generator_optimizer: OptimizerConfig = field(default_factory=lambda: OptimizerConfig(lr=0.0025))
     """Generator's learning rate: EG3D."""
     discriminator_optimizer: OptimizerConfig = field(default_factory=lambda: OptimizerConfig(lr=0.002))
