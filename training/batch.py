@@ -65,11 +65,15 @@ class Batch(TensorBundle):
 def collate(samples: Sequence[Sample]) -> Batch:
     """Put samples of one data set together, on the CPU."""
     pixels = torch.from_numpy(np.stack([sample.pixels for sample in samples]))
-    first = samples[0].head
-    rows = {name: torch.cat([vars(sample.head)[name] for sample in samples]) for name in vars(first)}
     return Batch(
         pixels=pixels.permute(0, 3, 1, 2).contiguous(),
         camera=Camera.from_label(torch.stack([sample.label for sample in samples])),
-        head=type(first)(**rows),
+        head=stack_heads([sample.head for sample in samples]),
         index=torch.tensor([sample.index for sample in samples]),
     )
+
+
+def stack_heads(heads: Sequence[HeadRow]) -> HeadRow:
+    """Heads of one data set as one bundle."""
+    first = heads[0]
+    return type(first)(**{name: torch.cat([vars(head)[name] for head in heads]) for name in vars(first)})

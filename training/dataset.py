@@ -12,8 +12,8 @@ from torch.utils.data import Dataset
 
 from dnnlib.errors import DatasetError
 from next3d.head.topology import Topology
-from next3d.types import HeadMesh
-from training.batch import Batch, Sample, collate
+from next3d.types import Camera, HeadMesh
+from training.batch import Batch, HeadRow, Sample, collate, stack_heads
 from training.images import decode_rgb
 from training.layouts import Complain, Contents, find_contents, stop
 
@@ -88,6 +88,11 @@ class PortraitDataset(Dataset[Sample]):
     def read(self, indices: Sequence[int]) -> Batch:
         """Read several items as a batch on the CPU."""
         return collate([self[index] for index in indices])
+
+    def conditions(self, indices: Sequence[int]) -> tuple[Camera, HeadRow]:
+        """Cameras and heads of several items as batches on the CPU; no image is read."""
+        heads = stack_heads([self._contents.heads.read(index) for index in indices])
+        return Camera.from_label(self.labels[list(indices)]), heads
 
     def without_last(self, count: int) -> PortraitDataset:
         """All items but the last `count`, which are kept for measuring.
