@@ -10,64 +10,18 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
 from next3d.head.model import HeadModel, HeadParams
 from next3d.types import Camera
-from torch_utils.ops.rasterize import pixel_centers
 from training.metrics.controls import Control
+from training.metrics.kernel_ridge import KernelRidge
 from training.metrics.regions import control_window
+from training.metrics.windows import cut_windows, window_features
 
-LARGEST_IMAGE = 64
-"""Larger images are averaged down to this before windows are cut: the window then has about its own pixels."""
-WINDOW_PIXELS = 24
-"""Side of a window. It is the bounding square of its area's landmarks; wider ones read worse."""
-ORIENTATIONS = 8
-"""Directions among which gradients are shared out."""
-CELL = 4
-"""Side in pixels of the cells in which gradients are summed up."""
 SPREAD_BINS = 4
 """Parts of the range among which held-out images are evened out."""
-
-
-@dataclass(frozen=True)
-class KernelRidge:
-    """Ridge regression with a Gaussian kernel (Schölkopf and Smola 2002, Sec. 4.6)."""
-
-    points: Tensor
-    """[N, D], float64, standardised."""
-    weights: Tensor
-    """[N]."""
-    mean: Tensor
-    """[D], subtracted from features."""
-    deviation: Tensor
-    """[D], by which they are divided."""
-    offset: float
-    """Mean of the targets."""
-    sharpness: float
-    """The kernel is exp(-sharpness * squared distance)."""
-
-    @classmethod
-    def fit(cls, features: Tensor, targets: Tensor, ridge: float = 0.02) -> KernelRidge:
-        """Fit features [N, D] to targets [N]; the kernel's width is the median distance between features."""
-        features, targets = features.double(), targets.double()
-        mean, deviation = features.mean(dim=0), features.std(dim=0).clamp_min(1e-6)
-        points = (features - mean) / deviation
-        squared = torch.cdist(points, points).square()
-        sharpness = 1 / float(squared.median().clamp_min(1e-12))
-        kernel = torch.exp(-sharpness * squared)
-        kernel.diagonal().add_(ridge)
-        offset = float(targets.mean())
-        weights = torch.cholesky_solve((targets - offset)[:, None], torch.linalg.cholesky(kernel))[:, 0]
-        return cls(points, weights, mean, deviation, offset, sharpness)
-
-    def predict(self, features: Tensor) -> Tensor:
-        """Estimates [M] for features [M, D]."""
-        points = (features.double() - self.mean) / self.deviation
-        kernel = torch.exp(-self.sharpness * torch.cdist(points, self.points).square())
-        return (kernel @ self.weights + self.offset).float()
 
 
 @dataclass(frozen=True)
@@ -128,43 +82,6 @@ def evenly_spread(values: Tensor, control: Control) -> Tensor:
     members = [torch.nonzero(part == index).flatten() for index in range(SPREAD_BINS)]
     fewest = min(len(indices) for indices in members)
     return torch.cat([indices[:fewest] for indices in members])
-
-
-def cut_windows(images: Tensor, centre: Tensor, half: Tensor) -> Tensor:
-    """Windows [N, A, 3, S, S] of images [N, 3, H, H] at `centre` [N, A, 2] with half sides `half` [N, A], in [-1, 1] coordinates."""
-    if images.shape[-1] > LARGEST_IMAGE:
-        images = F.interpolate(images, size=(LARGEST_IMAGE, LARGEST_IMAGE), mode="area")
-    areas = centre.shape[1]
-    axis = pixel_centers(WINDOW_PIXELS, images.device).float()
-    rows, columns = torch.meshgrid(axis, axis, indexing="ij")
-    offsets = torch.stack([columns, rows], dim=-1)  # [S, S, 2]
-    grid = centre[:, :, None, None] + half[:, :, None, None, None] * offsets  # [N, A, S, S, 2]
-    repeated = images.float().repeat_interleave(areas, dim=0)
-    windows = F.grid_sample(repeated, grid.flatten(0, 1).float(), padding_mode="border", align_corners=False)
-    return windows.unflatten(0, (-1, areas))
-
-
-def window_features(windows: Tensor) -> Tensor:
-    """Features [N, D] of windows [N, A, 3, S, S]: colours and oriented gradients, each area's on its own scale."""
-    flat = windows.flatten(0, 1)
-    colours = F.avg_pool2d(flat, 2).flatten(1)
-    features = torch.cat([_standardised(colours), _standardised(_gradients(flat.mean(dim=1)))], dim=1)
-    return features.view(len(windows), -1)
-
-
-def _standardised(features: Tensor) -> Tensor:
-    """Each window's features [M, D] to mean 0 and deviation 1 / sqrt(D): exposure and contrast of a picture say nothing."""
-    centred = features - features.mean(dim=1, keepdim=True)
-    return centred / (centred.norm(dim=1, keepdim=True) + 0.05 * math.sqrt(features.shape[1]))
-
-
-def _gradients(grey: Tensor) -> Tensor:
-    """Gradient strength per cell and direction, [M, cells * ORIENTATIONS], of grey windows [M, S, S] (Dalal and Triggs 2005)."""
-    padded = F.pad(grey[:, None], (1, 1, 1, 1), mode="replicate")[:, 0]
-    across, down = padded[:, 1:-1, 2:] - padded[:, 1:-1, :-2], padded[:, 2:, 1:-1] - padded[:, :-2, 1:-1]
-    angles = torch.arange(ORIENTATIONS, device=grey.device) * (2 * math.pi / ORIENTATIONS)
-    along = across[:, None] * angles.cos().view(-1, 1, 1) + down[:, None] * angles.sin().view(-1, 1, 1)  # [M, O, S, S]
-    return F.avg_pool2d(along.clamp_min(0), CELL).flatten(1)
 
 
 def spearman(first: Tensor, second: Tensor) -> float:
