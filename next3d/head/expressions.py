@@ -51,9 +51,9 @@ def lids(half: HalfHead, upper: float, lower: float) -> Array:
         moved[rings[row]] = target - half.vertices[rings[row]]
     inner = half.vertices[half.lid_margin] - EYE_CENTER
     inner_angle = np.arctan2(inner[:, 1], inner[:, 2]) + travel
-    inner_reach = np.hypot(inner[:, 1], inner[:, 2])
-    turned_inner = np.stack([inner[:, 0], inner_reach * np.sin(inner_angle), inner_reach * np.cos(inner_angle)], 1)
-    moved[half.lid_margin] = turned_inner - inner
+    inner_x = inner[:, 0] + min(upper + lower, 1.0) * 0.5 * (inner[opposite, 0] - inner[:, 0])
+    inner_reach = np.sqrt((inner * inner).sum(1) - inner_x**2)  # it slides on a sphere
+    moved[half.lid_margin] = np.stack([inner_x, inner_reach * np.sin(inner_angle), inner_reach * np.cos(inner_angle)], 1) - inner
     return moved
 
 
@@ -170,9 +170,11 @@ def _tongue_out(half: HalfHead) -> Array:
 
 
 CORNER = (2.5, -6.9, 1.7)
+BLINK = (0.84, 0.16)
+"""What the upper and the lower lid contribute to shutting an eye; together the whole way."""
 
 EXPRESSIONS: tuple[Expression, ...] = (
-    Expression("eyeBlink", "split", lambda h: lids(h, 0.84, 0.16)),
+    Expression("eyeBlink", "split", lambda h: lids(h, *BLINK)),
     Expression("eyeWide", "split", lambda h: lids(h, -0.26, -0.08) + _push(h, ((3.1, 1.6, 1.0), (2.2, 0.9, 2.0), (0, 0.12, 0)))),
     Expression("eyeLookUp", "split", lambda h: lids(h, -0.2, 0.15)),
     Expression("eyeLookDown", "split", lambda h: lids(h, 0.3, -0.3)),

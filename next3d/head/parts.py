@@ -170,7 +170,7 @@ def tongue() -> Part:
     return Part(vertices, faces, np.concatenate([[[0.745, 0.012]], strip]))
 
 
-MOUTH_DEPTHS = (0.02, 0.05, 0.085, 0.3, 0.6, 1.0, 1.0)
+MOUTH_DEPTHS = (0.02, 0.05, 0.14, 0.3, 0.6, 1.0, 1.0)
 MOUTH_HEIGHTS = (0.06, 0.6, 1.4, 1.6, 1.5, 0.9, 0.0)
 MOUTH_WIDTHS = (1.0, 1.0, 1.03, 1.15, 1.0, 0.5, 0.5)
 MOUTH_ROUNDNESS = (1.0, 1.0, 0.8, 0.4, 0.4, 0.6, 0.6)

@@ -24,7 +24,7 @@ from next3d.head.sculpt import EYE_CENTER, Array
 from next3d.head.shapes import BLENDS, LID_SHAPES, SHAPE_NAMES, SHAPES, blend, shape_displacement
 from next3d.head.topology import Topology
 
-IDENTIFIER = "procedural-2"
+IDENTIFIER = "procedural-3"
 CM_TO_WORLD = 0.024
 """World units per centimetre: the portrait camera then frames the face like an FFHQ crop: the pupils are a quarter of the image apart,
 hair meets the top edge."""

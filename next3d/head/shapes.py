@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 
 from next3d.head.chart import EYE_STEPS
-from next3d.head.expressions import lids
+from next3d.head.expressions import BLINK, lids
 from next3d.head.fields import Field, along, bump, face_part, ridge, scale
 from next3d.head.half import HalfHead, Piece, smoothstep
 from next3d.head.sculpt import EYE_CENTER, Array, mouth_line
@@ -165,11 +165,17 @@ def _ear(v: Array) -> Array:
 
 
 LID_SHAPES: dict[str, Callable[[HalfHead], Array]] = {
-    "lid_height": lambda half: lids(half, -0.045, 0.045),
-    "lid_slant": lambda half: lids(half, -0.13, 0.13) * ((half.vertices[:, :1] - EYE_CENTER[0]) / 1.3),
+    "lid_height": lambda half: _both_lids(half, 0.045),
+    "lid_slant": lambda half: _both_lids(half, 0.13) * (((half.vertices + lids(half, *BLINK))[:, :1] - EYE_CENTER[0]) / 1.3),
     "lid_fold": lambda half: _lid_fold(half),
 }
 """What the lids alone do, with the eyeball where it is. Both margins go the same way: a blink must still just shut them."""
+
+
+def _both_lids(half: HalfHead, share: float) -> Array:
+    """Both lids turned upwards by a share of the opening, as they would be if they were shut: they still meet when they shut."""
+    upper, lower = BLINK
+    return lids(half, upper - share, lower + share) - lids(half, upper, lower)
 
 
 def _lid_fold(half: HalfHead) -> Array:
@@ -195,16 +201,17 @@ def shape_displacement(half: HalfHead, field: Field) -> Array:
     """A shape field on the half's vertices [n, 3].
 
     Lids must stay on their eyeball, so around it the field is replaced by its closest similarity: both move and grow together,
-    and the lids also turn.
+    and the lids also turn. Lids move as they would if they were shut: a blink, which is the same for everybody, then shuts
+    them for everybody, whatever the size of their eyes; it is the way to go that must not grow.
     """
     ball = half.piece == Piece.EYEBALL
     hold = np.zeros(len(half.vertices))
-    for ring, weight in zip(half.flat.eye_rings, (1.0, 1.0, 0.95, 0.8, 0.55, 0.28, 0.08), strict=True):
+    for ring, weight in zip(half.flat.eye_rings, (1.0, 1.0, 1.0, 0.85, 0.55, 0.28, 0.08), strict=True):
         hold[ring] = weight
     hold[half.lid_margin] = 1.0
     hold[ball] = 1.0
     shift, growth, turn = _similarity(field)
-    offset = half.vertices - EYE_CENTER
+    offset = half.vertices + lids(half, *BLINK) - EYE_CENTER
     similar = shift + growth * offset + np.where(ball[:, None], 0.0, offset @ turn.T)
     moved = field(half.vertices) * (1 - hold[:, None]) + similar * hold[:, None]
     moved[half.vertices[:, 0] == 0, 0] = 0.0

@@ -133,7 +133,8 @@ def _add_blinks(strengths: dict[str, Tensor], generator: torch.Generator, count:
     strengths["eyeBlinkLeft"] = torch.where(wink < 0.02, ease, blink)
     strengths["eyeBlinkRight"] = torch.where(wink > 0.98, ease, blink)
     for side in ("Left", "Right"):
-        strengths[f"eyeWide{side}"] = strengths[f"eyeWide{side}"] * (1 - blink)
+        for name in ("eyeWide", "eyeSquint"):  # lids that shut are neither wide nor squinting: they would go through each other
+            strengths[f"{name}{side}"] = strengths[f"{name}{side}"] * (1 - strengths[f"eyeBlink{side}"])
 
 
 def _add_lid_following(strengths: dict[str, Tensor], gaze: Tensor) -> None:
