@@ -6,7 +6,7 @@ import copy
 from typing import TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 _Network = TypeVar("_Network", bound=nn.Module)
 
@@ -17,8 +17,21 @@ def averaged_copy(network: _Network) -> _Network:
 
 
 @torch.no_grad()
-def update_average(average: nn.Module, network: nn.Module, decay: float) -> None:
-    """Move the average towards the network: it keeps `decay` of itself; buffers are copied."""
-    torch._foreach_lerp_(list(average.parameters()), list(network.parameters()), 1 - decay)
-    for kept, current in zip(average.buffers(), network.buffers(), strict=True):
-        kept.copy_(current)
+def update_average(average: nn.Module, network: nn.Module, decay: float, skipped: Tensor | None = None) -> None:
+    """Move the average towards the network: it keeps `decay` of itself; buffers are copied.
+
+    Args:
+        average: what moves.
+        network: where to.
+        decay: in [0, 1].
+        skipped: [] on the device, 1 leaves the average where it is; nobody waits to read it.
+    """
+    kept: list[Tensor] = list(average.parameters())
+    current: list[Tensor] = list(network.parameters())
+    if skipped is None:
+        torch._foreach_lerp_(kept, current, 1 - decay)
+    else:
+        weight = (1 - skipped).to(kept[0].dtype) * (1 - decay)
+        torch._foreach_lerp_(kept, current, [weight] * len(kept))
+    for mine, other in zip(average.buffers(), network.buffers(), strict=True):
+        mine.copy_(other)

@@ -86,6 +86,8 @@ class Fakes:
 
     output: GeneratorOutput
     planes: Planes
+    latent: Tensor
+    """[N, W], intermediate latents w, before a second one is mixed in: their running mean is what truncation pulls towards."""
 
 
 @dataclass(frozen=True)
@@ -105,14 +107,14 @@ class FakeMaker:
         identity = generator.identity(styles, noise=noise)
         planes = generator.animate(identity, step.mesh, rasters=step.rasters, noise=noise)
         output = generator.render(planes, step.camera, styles, sampling=self._sampling(position), noise=noise)
-        return Fakes(output, planes)
+        return Fakes(output, planes, latent=styles.static[:, 0])  # mixing leaves the first row alone
 
     def _styles(self, step: StepInput, swap_probability: float) -> Styles:
         """Styles of fresh latents, conditioned on the sample's own camera or on another one."""
         position, size = step.position, self.generator.config.latent_size
         swap = self.draws.uniform(f"{self.purpose} swap", position, 1) < swap_probability
         condition = torch.where(swap, step.swapped, step.label)
-        styles = self.generator.mapping(self.draws.normal(f"{self.purpose} z", position, size), condition, update_average=True)
+        styles = self.generator.mapping(self.draws.normal(f"{self.purpose} z", position, size), condition)
         if self.config.style_mixing == 0:
             return styles
         second = self.generator.mapping(self.draws.normal(f"{self.purpose} second z", position, size), condition)

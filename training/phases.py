@@ -1,7 +1,11 @@
 """One training step: generator, discriminator, and R1 every so often.
 
-Losses are means over the whole batch: each part (`--batch-gpu`) adds its share of the sum, so splitting a batch changes nothing.
+Losses are means over the whole batch of all ranks: each part (`--batch-gpu`) adds its share of its rank's mean, and gradients are
+averaged over ranks during the last part's backward pass, so splitting a batch changes nothing.
 Backward passes name the parameters they are for (`inputs=`), so nothing computes gradients that nobody uses.
+
+A phase is the passes over all parts that lead to steps of optimisers. If a loss or gradient of it is not finite, on any rank, the steps
+from there to the end of this training step change nothing: `skipped` says so on the device, and nobody waits to read it.
 
 The density term joins the generator's ordinary step, where the planes are at hand, and needs no step of its own. R1 takes a step of
 its own, so the discriminator's optimiser makes k + 1 steps where it would make k; its learning rate and decays are corrected for that
@@ -10,7 +14,7 @@ its own, so the discriminator's optimiser makes k + 1 steps where it would make 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -20,6 +24,8 @@ from torch.optim import Adam
 from next3d.discriminator import Discriminator
 from next3d.generator import Generator
 from next3d.types import GeneratorOutput
+from torch_utils.distributed import sum_over_ranks, world
+from torch_utils.replica import Replica, accumulate
 from training.config import LossConfig, OptimizerConfig
 from training.fakes import FakeMaker, Fakes, StepInput
 from training.losses import blur, density_difference, gradient_penalty, judged_fake, judged_real
@@ -33,11 +39,15 @@ class StepSettings:
 
     step: int
     """Number of the step, from 0."""
-    batch: int
-    """Samples in all parts together."""
+    share: int
+    """Samples in all parts of this rank together; every rank has as many."""
     blur_fraction: float
     """Standard deviation of the blur as a fraction of the image's width."""
     swap_probability: float
+
+
+Gradients = Callable[[StepInput, StepSettings], None]
+"""Adds the gradients of one part of the batch."""
 
 
 def build_optimizer(network: nn.Module, config: OptimizerConfig, interval: int | None = None) -> Adam:
@@ -56,6 +66,11 @@ def build_optimizer(network: nn.Module, config: OptimizerConfig, interval: int |
 class Phases:
     """The steps of both networks over the parts of a batch."""
 
+    skipped: Tensor
+    """[] float32 on the device: 1 if something of this step was not finite, else 0; the same on every rank."""
+    means: dict[str, Tensor]
+    """[] each: this step's mean of every loss and of what else was noted, over the whole batch; known when their phase has ended."""
+
     def __init__(
         self, generator: Generator, discriminator: Discriminator, optimizers: tuple[Adam, Adam], config: LossConfig, draws: Draws
     ) -> None:
@@ -64,71 +79,127 @@ class Phases:
         self.config = config
         self.draws = draws
         self.statistics = Statistics()
-        self._generator_parameters = list(generator.parameters())
-        self._discriminator_parameters = list(discriminator.parameters())
+        self._generator, self._discriminator = Replica(generator), Replica(discriminator)
         self._make_for_generator = FakeMaker(generator, draws, config, "generator")
         self._make_for_discriminator = FakeMaker(generator, draws, config, "discriminator")
+        self._begin()
 
     def step(self, parts: Sequence[StepInput], settings: StepSettings) -> None:
-        """Train both networks on one batch."""
+        """Train both networks on this rank's share of one batch."""
+        self._begin()
         if self.config.share_fakes:
-            for part in parts:
-                self._shared_gradients(part, settings)
-            _descend(self.generator_optimizer)
-            _descend(self.discriminator_optimizer)
+            self._phase(self._shared_gradients, parts, settings, self._generator, self._discriminator)
+            self._descend(self.generator_optimizer)
+            self._descend(self.discriminator_optimizer)
         else:
-            for part in parts:
-                self._generator_gradients(part, settings)
-            _descend(self.generator_optimizer)
-            for part in parts:
-                self._discriminator_gradients(part, settings)
-            _descend(self.discriminator_optimizer)
+            self._phase(self._generator_gradients, parts, settings, self._generator)
+            self._descend(self.generator_optimizer)
+            self._phase(self._discriminator_gradients, parts, settings, self._discriminator)
+            self._descend(self.discriminator_optimizer)
         if self.config.gamma > 0 and settings.step % self.config.r1_interval == 0:
-            for part in parts:
-                self._penalty_gradients(part, settings)
-            _descend(self.discriminator_optimizer)
+            self._phase(self._penalty_gradients, parts, settings, self._discriminator)
+            self._descend(self.discriminator_optimizer)
+
+    def _begin(self) -> None:
+        """Nothing is known of this step yet."""
+        weight = self.generator.mapping_network.w_avg
+        self.skipped = torch.zeros((), device=weight.device)
+        self.means = {}
+        self._sums: dict[str, Tensor] = {}
+        self._latents: Tensor | None = None
+
+    def _phase(self, gradients: Gradients, parts: Sequence[StepInput], settings: StepSettings, *replicas: Replica) -> None:
+        """Gradients of the whole batch, and whether they are good."""
+        for number, part in enumerate(parts, start=1):
+            with accumulate(*replicas, last=number == len(parts)):
+                gradients(part, settings)
+        self._close(settings, replicas)
+
+    @torch.no_grad()
+    def _close(self, settings: StepSettings, replicas: Sequence[Replica]) -> None:
+        """Average over ranks what the parts have noted, see whether all is finite, and move the running mean of w."""
+        average = self.generator.mapping_network.w_avg
+        noted = torch.stack([value.to(average.dtype) for value in self._sums.values()])
+        latents = average.new_zeros(0) if self._latents is None else self._latents
+        row = sum_over_ranks(torch.cat([noted, latents]) / settings.share) / world().size
+        found = [parameter.grad for replica in replicas for parameter in replica.parameters if parameter.grad is not None]
+        finite = torch.stack(torch._foreach_norm(found)).isfinite().all() & row.isfinite().all()
+        self.skipped = torch.maximum(self.skipped, (~finite).float())
+        self.means.update(zip(self._sums, row, strict=False))
+        if self._latents is not None:
+            self.generator.mapping_network.move_average(row[len(noted) :], self.skipped)
+        self._sums, self._latents = {}, None
+
+    def _descend(self, optimizer: Adam) -> None:
+        """One step with the gradients of a phase, unless something was not finite; then nothing moves, not even the optimiser's count."""
+        optimizer.found_inf = self.skipped  # type: ignore[attr-defined]  # what fused optimisers read after mixed precision's scaler
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
 
     def _generator_gradients(self, part: StepInput, settings: StepSettings) -> None:
         """The generator makes fakes that are to be taken for real."""
-        fakes = self._make_for_generator(part, settings.swap_probability)
-        logits = self._judge_fakes(fakes.output, part, settings)
-        loss = self._mean("loss/generator", judged_real(logits), settings)
-        loss = loss + self._density_loss(fakes, part, settings)
-        loss.backward(inputs=self._generator_parameters)
+
+        def losses() -> tuple[Tensor, ...]:
+            fakes = self._fakes(self._make_for_generator, part, settings)
+            logits = self._judge_fakes(fakes.output, part, settings)
+            return (self._mean("loss/generator", judged_real(logits), settings) + self._density_loss(fakes, part, settings),)
+
+        (loss,) = self._generator(losses)
+        loss.backward(inputs=self._generator.parameters)
 
     def _discriminator_gradients(self, part: StepInput, settings: StepSettings) -> None:
         """The discriminator tells reals from fresh fakes."""
         with torch.no_grad():
-            fakes = self._make_for_discriminator(part, settings.swap_probability)
-        loss = self._fake_loss(self._judge_fakes(fakes.output, part, settings), settings) + self._real_loss(part, settings)
-        loss.backward(inputs=self._discriminator_parameters)
+            fakes = self._fakes(self._make_for_discriminator, part, settings)
+
+        def losses() -> tuple[Tensor, ...]:
+            return (self._fake_loss(self._judge_fakes(fakes.output, part, settings), settings) + self._real_loss(part, settings),)
+
+        (loss,) = self._discriminator(losses)
+        loss.backward(inputs=self._discriminator.parameters)
 
     def _shared_gradients(self, part: StepInput, settings: StepSettings) -> None:
         """Both at once, on the same fakes and the same logits."""
-        fakes = self._make_for_generator(part, settings.swap_probability)
-        made = (fakes.output.image, fakes.output.image_raw)
-        image, image_raw = (tensor.detach().requires_grad_() for tensor in made)
-        logits = self._judge_fakes(replace(fakes.output, image=image, image_raw=image_raw), part, settings)
 
-        wish = self._mean("loss/generator", judged_real(logits), settings)
+        def generated() -> tuple[Tensor, ...]:
+            fakes = self._fakes(self._make_for_generator, part, settings)
+            density = self._density_loss(fakes, part, settings)
+            made = (fakes.output.image, fakes.output.image_raw)
+            output.append(fakes.output)
+            return (*made, density) if density.requires_grad else made
+
+        def judged() -> tuple[Tensor, ...]:
+            logits = self._judge_fakes(replace(output[0], image=image, image_raw=image_raw), part, settings)
+            wish = self._mean("loss/generator", judged_real(logits), settings)
+            return wish, self._fake_loss(logits, settings) + self._real_loss(part, settings)
+
+        output: list[GeneratorOutput] = []
+        roots = self._generator(generated)
+        image, image_raw = (tensor.detach().requires_grad_() for tensor in roots[:2])
+        wish, loss = self._discriminator(judged)
         gradients = torch.autograd.grad(wish, (image, image_raw), retain_graph=True)
-        loss = self._fake_loss(logits, settings) + self._real_loss(part, settings)
-        loss.backward(inputs=self._discriminator_parameters)
-
-        density = self._density_loss(fakes, part, settings)
-        roots, seeds = [*made], [*gradients]
-        if density.requires_grad:
-            roots.append(density)
-            seeds.append(torch.ones_like(density))
-        torch.autograd.backward(roots, seeds, inputs=self._generator_parameters)
+        loss.backward(inputs=self._discriminator.parameters)
+        seeds = [*gradients, *(torch.ones_like(density) for density in roots[2:])]
+        torch.autograd.backward(roots, seeds, inputs=self._generator.parameters)
 
     def _penalty_gradients(self, part: StepInput, settings: StepSettings) -> None:
         """R1 on both real images; the mesh rendering is given, not judged."""
-        image, image_raw = (x.detach().requires_grad_() for x in self._blurred(part.image, part.image_raw, settings))
-        logits = self.discriminator(image, image_raw, part.mesh_image, part.label)
-        penalty = self._mean("loss/r1_penalty", gradient_penalty(logits, image, image_raw), settings)
-        loss = penalty * (self.config.gamma / 2 * self.config.r1_interval)
-        loss.backward(inputs=self._discriminator_parameters)
+
+        def losses() -> tuple[Tensor, ...]:
+            image, image_raw = (x.detach().requires_grad_() for x in self._blurred(part.image, part.image_raw, settings))
+            logits = self.discriminator(image, image_raw, part.mesh_image, part.label)
+            penalty = self._mean("loss/r1_penalty", gradient_penalty(logits, image, image_raw), settings)
+            return (penalty * (self.config.gamma / 2 * self.config.r1_interval),)
+
+        (loss,) = self._discriminator(losses)
+        loss.backward(inputs=self._discriminator.parameters)
+
+    def _fakes(self, make: FakeMaker, part: StepInput, settings: StepSettings) -> Fakes:
+        """Fakes for a part; their latents count towards the running mean of w."""
+        fakes = make(part, settings.swap_probability)
+        total = fakes.latent.detach().sum(dim=0)
+        self._latents = total if self._latents is None else self._latents + total
+        return fakes
 
     def _judge_fakes(self, output: GeneratorOutput, part: StepInput, settings: StepSettings) -> Tensor:
         image, image_raw = self._blurred(output.image, output.image_raw, settings)
@@ -170,10 +241,10 @@ class Phases:
     def _mean(self, name: str, values: Tensor, settings: StepSettings) -> Tensor:
         """This part's share of the mean over the batch; `values` is [N]."""
         self.statistics.add(name, values)
-        return values.sum() / settings.batch
+        self._note(name, values)
+        return values.sum() / settings.share
 
-
-def _descend(optimizer: Adam) -> None:
-    """One step with the gradients that the parts left."""
-    optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
+    def _note(self, name: str, values: Tensor) -> None:
+        """Count values [N] of a part; their mean over the whole batch stands in `means` when the phase has ended."""
+        total = values.detach().sum()
+        self._sums[name] = self._sums[name] + total if name in self._sums else total

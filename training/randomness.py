@@ -26,19 +26,21 @@ class Draws:
     """Every random number of one run. `index` is always [N] int64: global sample indices, on the device where the numbers are wanted."""
 
     seed: int
+    dtype: torch.dtype = torch.float32
+    """Of uniform and normal numbers. Other types hold the same numbers, rounded to float32."""
 
     def uniform(self, purpose: str, index: Tensor, *shape: int) -> Tensor:
-        """Uniform numbers in [0, 1), [N, *shape] float32."""
-        return _fraction(self._bits(purpose, index, math.prod(shape)), 64 - _FLOAT_BITS).reshape(len(index), *shape)
+        """Uniform numbers in [0, 1), [N, *shape]."""
+        return _fraction(self._bits(purpose, index, math.prod(shape)), 64 - _FLOAT_BITS).reshape(len(index), *shape).to(self.dtype)
 
     def normal(self, purpose: str, index: Tensor, *shape: int) -> Tensor:
-        """Standard normal numbers, [N, *shape] float32 (Box and Muller 1958: two from each pair of uniform ones)."""
+        """Standard normal numbers, [N, *shape] (Box and Muller 1958: two from each pair of uniform ones)."""
         count = math.prod(shape)
         bits = self._bits(purpose, index, (count + 1) // 2)
         radius = (-2 * (1 - _fraction(bits, 64 - _FLOAT_BITS)).log()).sqrt()
         angle = _fraction(bits, 64 - 2 * _FLOAT_BITS) * (2 * math.pi)
         pairs = torch.cat([radius * angle.cos(), radius * angle.sin()], dim=1)
-        return pairs[:, :count].reshape(len(index), *shape)
+        return pairs[:, :count].reshape(len(index), *shape).to(self.dtype)
 
     def below(self, purpose: str, index: Tensor, bound: int) -> Tensor:
         """Whole numbers in [0, bound), [N] int64; `bound` is at most 2^24."""

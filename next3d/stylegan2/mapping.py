@@ -42,6 +42,12 @@ class MappingNetwork(nn.Module):
         """Move the running mean towards the mean of w [N, W]."""
         self.w_avg.lerp_(w.detach().mean(dim=0), 1 - decay)
 
+    @torch.no_grad()
+    def move_average(self, mean: Tensor, skipped: Tensor, decay: float = 0.998) -> None:
+        """Move the running mean towards a batch's mean w [W], unless `skipped` [] is 1 instead of 0; does not wait for the device."""
+        weight = (1 - skipped).to(mean.dtype) * (1 - decay)
+        self.w_avg.lerp_(torch.where(skipped > 0, self.w_avg, mean), weight)
+
     def truncate(self, rows: Tensor, truncation: float, cutoff: int | None) -> Tensor:
         """Pull the first `cutoff` rows of [N, R, W] (all if None) towards the mean; 1 leaves them, 0 gives the mean face."""
         if truncation == 1:
