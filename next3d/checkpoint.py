@@ -179,18 +179,31 @@ def load_tensors(path: Path | str, kind: str, version: int) -> tuple[dict[str, T
     Raises:
         CheckpointError: missing, damaged, of another format, or newer.
     """
+    return _read(path, kind, version, tensors=True)
+
+
+def read_metadata(path: Path | str, kind: str, version: int) -> dict[str, str]:
+    """The metadata of a file that `load_tensors` would read; checks that the file has the length that it should have.
+
+    Raises:
+        CheckpointError: as `load_tensors`.
+    """
+    return _read(path, kind, version, tensors=False)[1]
+
+
+def _read(path: Path | str, kind: str, version: int, *, tensors: bool) -> tuple[dict[str, Tensor], dict[str, str]]:
     try:
         with safe_open(path, framework="pt") as file:
             metadata = dict(file.metadata() or {})
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+            found = {name: file.get_tensor(name) for name in file.keys()} if tensors else {}  # noqa: SIM118 (not a dict)
     except FileNotFoundError as error:
         raise CheckpointError(f"{path}: no such file") from error
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path}: not a readable safetensors file ({error}); expected a checkpoint of this project") from error
     if metadata.get("format") != kind:
-        found = metadata.get("format")
-        raise CheckpointError(f"{path}: is a file of format {found!r}, expected {kind!r}; give the file that `--help` asks for")
-    found = metadata.get("format_version", "")
-    if not found.isdigit() or int(found) > version:
-        raise CheckpointError(f"{path}: format version {found or 'missing'}, this program reads up to {version}; update it")
-    return tensors, metadata
+        other = metadata.get("format")
+        raise CheckpointError(f"{path}: is a file of format {other!r}, expected {kind!r}; give the file that `--help` asks for")
+    written = metadata.get("format_version", "")
+    if not written.isdigit() or int(written) > version:
+        raise CheckpointError(f"{path}: format version {written or 'missing'}, this program reads up to {version}; update it")
+    return found, metadata

@@ -133,3 +133,11 @@ def any_rank(flag: bool) -> bool:
 def barrier() -> None:
     """Wait until every rank is here."""
     any_rank(False)
+
+
+def text_of_first(text: str) -> str:
+    """The text that the first rank has, on every rank."""
+    if world().size == 1:
+        return text
+    letters = list(text.encode()) if world().is_first else []
+    return bytes(gather_rows(torch.tensor(letters, dtype=torch.uint8)).tolist()).decode()

@@ -1,33 +1,47 @@
-"""A training run: ticks, snapshots, and a clean stop."""
+"""A training run: where it starts, ticks, snapshots, and a clean stop. With several processes, each runs this; the first one writes."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator
-from contextlib import closing
+from collections.abc import Callable
+from contextlib import closing, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from dnnlib.errors import UserError
-from dnnlib.files import atomic_write
-from next3d.config import to_json
 from next3d.official.published import is_published
+from torch_utils.distributed import any_rank, barrier, text_of_first, world
+from training.anomalies import Anomalies
 from training.batch import Batch
 from training.config import TrainConfig
 from training.dataset import PortraitDataset
-from training.folders import make_run_folder
-from training.interrupt import StopRequest
-from training.loader import load_batches
+from training.folders import make_run_folder, newest_run, newest_state
+from training.interrupt import Stopped, StopRequest
+from training.loader import BatchStream, load_batches
 from training.pretrained import resume_published
-from training.report import Clock, Journal, progress_line
-from training.snapshots import SampleGrid, build_grid, save_snapshot
+from training.recorder import Recorder
+from training.report import Clock, progress_line
+from training.snapshots import build_grid
 from training.state import TrainState, new_state, resume
 from training.trainer import Trainer
 from training.watch import SnapshotMetrics
 
 Say = Callable[[str], None]
 """Prints a line."""
+AUTO = "auto"
+AGREE_EVERY = 4
+"""Processes ask each other every so many steps whether one of them was asked to stop."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a run begins with."""
+
+    source: Path | None = None
+    """A `.state` file to continue, or a network file or published snapshot to start from."""
+    folder: Path | None = None
+    """An earlier process's run folder to go on in; None makes a new one."""
 
 
 def train(
@@ -37,8 +51,9 @@ def train(
     *,
     name: str,
     device: torch.device,
-    resume_from: Path | None = None,
+    resume_from: Path | str | None = None,
     say: Say = print,
+    stop: StopRequest | None = None,
 ) -> Path:
     """Train until `config.run.kimg`; returns the run's folder.
 
@@ -48,40 +63,45 @@ def train(
         outdir: where the numbered run folder goes; it is created when everything else has been checked.
         name: the folder's name after its number.
         device: where the networks are.
-        resume_from: a `.state` file to continue, or a network file or published snapshot to start from.
-        say: receives lines for people.
+        resume_from: a `.state` file to continue, a network file or published snapshot to start from, or "auto": the newest complete state
+            of the newest run of this name, which then goes on in its folder.
+        say: receives lines for people, in the first process.
+        stop: listens for signals already; None listens here.
 
     Raises:
         UserError: bad input; nothing has been written then, or everything written is whole.
-        KeyboardInterrupt: SIGINT or SIGTERM came; the step was finished and saved.
+        Stopped: SIGINT or SIGTERM came; the step was finished and saved. Its text says how to go on.
     """
-    state = new_state(config, dataset.topology, device)
-    if resume_from is not None:
-        if is_published(resume_from):
-            for line in resume_published(resume_from, state):
-                say(line)
-        else:
-            resume(resume_from, state)
+    say = say if world().is_first else _silent
+    with StopRequest() if stop is None else nullcontext(stop) as request:
+        start = _find_start(outdir, name, resume_from, say)
+        state = new_state(config, dataset.topology, device)
+        _load(start, state, say)
         if state.images >= _goal(config):
-            raise UserError(f"{resume_from}: has already seen {state.images / 1000:g} kimg; give a larger --kimg than {config.run.kimg:g}.")
-    batches = load_batches(
-        dataset,
-        seed=config.run.seed,
-        start=state.images,
-        size=config.run.batch,
-        group=config.model.discriminator.group_size,
-        workers=config.data.workers,
-        pin=device.type == "cuda",
-        max_broken=config.data.max_broken,
-    )
-    first, grid = next(batches), build_grid(dataset, config)  # they read files: better to fail before the folder is there
-    folder = make_run_folder(outdir, name)
-    say(f"Run folder: {folder}")
-    with atomic_write(folder / "config.json") as temporary:
-        temporary.write_text(to_json(config) + "\n", encoding="utf-8")
-    with closing(Journal(folder)) as journal:
-        _Run(config, Trainer(config, dataset, state, device), folder, grid, journal, say).loop(first, batches)
+            if start.folder is None:
+                raise UserError(
+                    f"{start.source}: has already seen {state.images / 1000:g} kimg; give a larger --kimg than {config.run.kimg:g}."
+                )
+            say(f"{start.source}: has seen {state.images / 1000:g} kimg; nothing is left to do.")
+            return start.folder
+        with closing(_open_batches(config, dataset, state.images, device)) as batches:
+            first = next(batches)
+            grid = build_grid(dataset, config) if world().is_first else None  # reads files: better to fail before the folder is there
+            made = str(start.folder or make_run_folder(outdir, name)) if world().is_first else ""
+            folder = Path(text_of_first(made))
+            say(f"Run folder: {folder}")
+            trainer = Trainer(config, dataset, state, device)
+            recorder = None if grid is None else Recorder(folder, config, grid, start.source, state.images, say)
+            try:
+                _Run(config, trainer, folder, recorder, say).loop(first, batches, request)
+            finally:
+                if recorder is not None:
+                    recorder.close()
     return folder
+
+
+def _silent(line: str) -> None:
+    """Only the first process talks to people."""
 
 
 def _goal(config: TrainConfig) -> int:
@@ -89,62 +109,128 @@ def _goal(config: TrainConfig) -> int:
     return round(config.run.kimg * 1000)
 
 
-class _Run:
-    """A run with its files and its clock."""
+def _find_start(outdir: Path, name: str, resume_from: Path | str | None, say: Say) -> Start:
+    """Look for the files that a run begins with; the first process looks, and all take what it found."""
+    if resume_from != AUTO:
+        return Start(None if resume_from is None else Path(resume_from))
+    folder = newest_run(outdir, name) if world().is_first else None
+    source = None if folder is None else newest_state(folder, say)
+    found = [Path(text) if text else None for text in text_of_first(f"{source or ''}\n{folder or ''}").split("\n")]
+    if found[0] is not None:
+        say(f"Continuing {found[0]}")
+    elif found[1] is not None:
+        say(f"{found[1]} has no complete state yet: beginning again there.")
+    return Start(*found)
 
-    def __init__(self, config: TrainConfig, trainer: Trainer, folder: Path, grid: SampleGrid, journal: Journal, say: Say) -> None:
-        self.config, self.trainer, self.folder, self.grid, self.journal, self.say = config, trainer, folder, grid, journal, say
+
+def _load(start: Start, state: TrainState, say: Say) -> None:
+    if start.source is None:
+        return
+    if is_published(start.source):
+        for line in resume_published(start.source, state):
+            say(line)
+    else:
+        resume(start.source, state)
+
+
+def _open_batches(config: TrainConfig, dataset: PortraitDataset, images: int, device: torch.device) -> BatchStream:
+    return load_batches(
+        dataset,
+        seed=config.run.seed,
+        start=images,
+        size=config.run.batch,
+        group=config.model.discriminator.group_size,
+        rank=world().rank,
+        ranks=world().size,
+        workers=config.data.workers,
+        pin=device.type == "cuda",
+        max_broken=config.data.max_broken,
+    )
+
+
+class _Run:
+    """A run with its clock."""
+
+    def __init__(self, config: TrainConfig, trainer: Trainer, folder: Path, recorder: Recorder | None, say: Say) -> None:
+        self.config, self.trainer, self.recorder, self.say = config, trainer, recorder, say
         self.state: TrainState = trainer.state
         self.metrics = SnapshotMetrics(trainer.dataset, config)
-        self.ticks = 0
-        self.saved: Path | None = None
+        self.anomalies = Anomalies(config.run.max_skipped, trainer.dataset.names.__getitem__, None if recorder is None else folder, say)
+        self.ticks = self._ticks_so_far()
+        self.unsaved = False
 
-    def loop(self, first: Batch, batches: Iterator[Batch]) -> None:
+    def loop(self, first: Batch, batches: BatchStream, stop: StopRequest) -> None:
         """Steps until the end, or until somebody asks to stop."""
-        self.grid.save_reals(self.folder / "reals.png")
-        self.grid.save_fakes(self.folder / "fakes_init.png", self.state.average)
-        goal, tick = _goal(self.config), self.config.run.tick * 1000
-        self.clock = Clock(goal, self.state.images)
-        next_tick = self.state.images + tick
-        batch = first
-        with StopRequest() as stop:
-            while True:
-                self.trainer.step(batch)
-                done = self.state.images >= goal or stop.asked
-                if self.state.images >= next_tick or done:
-                    self.tick(save=done)
-                    next_tick += tick
-                if done:
-                    break
-                batch = next(batches)
-        if self.state.images < goal:
-            self.say(f"Stopped after {self.state.images / 1000:g} kimg; resume with --resume {self.saved}")
-            raise KeyboardInterrupt  # callers must be able to tell a stopped run from a finished one
+        if self.recorder is not None:
+            self.recorder.begin(self.state.average)
+        self.clock = Clock(_goal(self.config), self.state.images)
+        barrier()  # while the first process draws, the others wait here, not in the first step
+        stop.begin()
+        self._steps(first, batches, stop)
+        if self.state.images < _goal(self.config):
+            saved = None if self.recorder is None else self.recorder.saved
+            raise Stopped(f"Stopped after {self.state.images / 1000:g} kimg; resume with --resume {saved}")
 
-    def tick(self, *, save: bool) -> None:
-        """Report; save as well if `save` says so or it is time."""
-        figures = self.clock.tick(self.state.images) | self.trainer.phases.statistics.take()
+    def _steps(self, batch: Batch, batches: BatchStream, stop: StopRequest) -> None:
+        goal = _goal(self.config)
+        while True:
+            self.trainer.step(batch)
+            last = self.state.images >= goal or self._stopping(stop)
+            ticks = self._ticks_so_far()
+            if ticks > self.ticks or last:
+                snap = self.config.run.snap
+                due = snap is not None and ticks // snap > self.ticks // snap
+                self.ticks = ticks
+                self.tick(batches, save=last or due or self.unsaved, last=last)
+            if last:
+                return
+            batch = next(batches)
+
+    def _ticks_so_far(self) -> int:
+        return int(self.state.images / (self.config.run.tick * 1000) + 1e-6)
+
+    def _stopping(self, stop: StopRequest) -> bool:
+        """Whether this was the last step, the same answer everywhere. Several processes wait for each other's hosts, but for no GPU."""
+        if world().size == 1:
+            return stop.asked
+        return self.state.step % AGREE_EVERY == 0 and any_rank(stop.asked)
+
+    def tick(self, batches: BatchStream, *, save: bool, last: bool) -> None:
+        """Report, and save if `save` says so."""
+        recorder = self.recorder
+        figures = self.clock.tick(self.state.images) | self.trainer.phases.statistics.take() | self._counters()
+        figures["data/broken"] = batches.broken.over_ranks()
+        self.anomalies.judge(self.trainer.settle(), None if recorder is None else recorder.saved)
+        figures["skipped_steps"] = self.anomalies.total
         self.say(progress_line(self.state.images, figures))
-        self._check_finite(figures)
-        self.ticks += 1
-        snap = self.config.run.snap
-        if save or (snap is not None and self.ticks % snap == 0):
-            self.saved = save_snapshot(self.folder, self.state, self.config)
-            self.grid.save_fakes(self.folder / f"fakes{self.state.images // 1000:06d}.png", self.state.average)
+        pictures = {}
+        if save and self._save(last):
+            pictures = {} if recorder is None else recorder.draw(self.state)
             measured = self.metrics.measure(self.state.average)
             if measured:
                 self.say("  ".join(f"{name} {value:.4g}" for name, value in measured.items()))
             figures |= measured
-        self.journal.write(self.state.images, figures)
+        if recorder is not None:
+            recorder.write(self.state.images, figures, pictures)
         self.clock.resume()
 
-    def _check_finite(self, figures: dict[str, float]) -> None:
-        """Stop a run that can only produce rubbish, before it is saved.
+    def _counters(self) -> dict[str, float]:
+        """Counters that are one number."""
+        return {name: float(value) for name, value in self.state.counters.items() if value.numel() == 1}
+
+    def _save(self, last: bool) -> bool:
+        """Whether the first process wrote a snapshot; if it must stop because it cannot, all do.
 
         Raises:
-            UserError: a loss is NaN or infinite.
+            UserError: the run must stop.
         """
-        bad = [name for name, value in figures.items() if not math.isfinite(value)]
-        if bad:
-            advice = "start again" if self.saved is None else f"resume from {self.saved}"
-            raise UserError(f"training: {bad[0]} is no longer a finite number; {advice} with a lower --glr and --dlr or a higher --gamma.")
+        saved, error = False, None
+        if self.recorder is not None:
+            try:
+                saved = self.recorder.save(self.state, last=last)
+            except UserError as caught:
+                error = caught
+        if any_rank(error is not None):
+            raise error or UserError("training: the first process stops the run.")
+        self.unsaved = not any_rank(saved)
+        return not self.unsaved

@@ -1,42 +1,42 @@
-"""What a run says about itself: running means, a line per tick, `stats.jsonl`, TensorBoard."""
+"""What a run says about itself: running means, the clock, memory, and a line per tick. `training/journal.py` writes it down."""
 
 from __future__ import annotations
 
-import json
-import logging
 import resource
 import sys
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
-_log = logging.getLogger(__name__)
+from torch_utils.distributed import sum_over_ranks
+
+AUGMENTATION = "augment/strength"
+"""Name of the figure that says how strong augmentation is."""
 
 
 class Statistics:
-    """Means of named quantities between two ticks. Sums stay on the device until they are asked for."""
+    """Means of named quantities between two ticks, over all processes. Sums stay on the device until they are asked for."""
 
     def __init__(self) -> None:
         self._sums: dict[str, Tensor] = {}
-        self._counts: dict[str, int] = {}
 
     def add(self, name: str, values: Tensor) -> None:
-        """Count in a tensor of any shape."""
-        total = values.detach().double().sum()
+        """Count in a tensor of any shape. Numbers that are not finite are left out: a step that had them was skipped and is told of
+        elsewhere."""
+        numbers = values.detach().double()
+        finite = numbers.isfinite()
+        total = torch.stack([numbers.where(finite, 0.0).sum(), finite.sum().double()])
         self._sums[name] = self._sums[name] + total if name in self._sums else total
-        self._counts[name] = self._counts.get(name, 0) + values.numel()
 
     def take(self) -> dict[str, float]:
-        """Means since the last call, by name. Waits for the device."""
+        """Means since the last call, by name. Every process calls this with the same names; waits for the device."""
         if not self._sums:
             return {}
-        sums = torch.stack(list(self._sums.values())).tolist()
-        means = {name: total / self._counts[name] for name, total in zip(self._sums, sums, strict=True)}
-        self._sums, self._counts = {}, {}
+        sums = sum_over_ranks(torch.stack(list(self._sums.values()))).tolist()
+        means = {name: total / count for name, (total, count) in zip(self._sums, sums, strict=True) if count > 0}
+        self._sums = {}
         return means
 
 
@@ -62,15 +62,24 @@ class Clock:
             "time/images_per_second": rate,
             "time/seconds_per_kimg": 1000 / rate,
             "time/seconds_left": max(self.goal - images, 0) / rate,
-            "memory/cpu_gib": _peak_memory() / 2**30,
         }
-        if torch.cuda.is_available():
-            figures["memory/gpu_gib"] = torch.cuda.max_memory_allocated() / 2**30
-        return figures
+        return figures | memory()
 
     def resume(self) -> None:
         """The next tick begins now."""
         self._tick = time.perf_counter()
+
+
+def memory() -> dict[str, float]:
+    """GiB that this process has now and had at most; on a GPU what tensors take, and what is reserved for them in all."""
+    import psutil
+
+    figures = {"memory/cpu_gib": psutil.Process().memory_info().rss / 2**30, "memory/cpu_peak_gib": _peak_memory() / 2**30}
+    if torch.cuda.is_available():
+        figures["memory/gpu_gib"] = torch.cuda.memory_allocated() / 2**30
+        figures["memory/gpu_peak_gib"] = torch.cuda.max_memory_allocated() / 2**30
+        figures["memory/gpu_reserved_gib"] = torch.cuda.memory_reserved() / 2**30
+    return figures
 
 
 def _peak_memory() -> int:
@@ -98,40 +107,9 @@ def progress_line(images: int, figures: dict[str, float]) -> str:
         f"memory {figures['memory/cpu_gib']:.1f} GiB",
     ]
     if "memory/gpu_gib" in figures:
-        parts.append(f"gpu {figures['memory/gpu_gib']:.1f} GiB")
+        parts.append(f"gpu {figures['memory/gpu_gib']:.1f}, peak {figures['memory/gpu_peak_gib']:.1f} GiB")
     losses = {"G": "loss/generator", "real": "loss/real", "fake": "loss/fake", "r1": "loss/r1_penalty"}
     parts.append("loss " + " ".join(f"{short} {figures[name]:.3f}" for short, name in losses.items() if name in figures))
+    if AUGMENTATION in figures:
+        parts.append(f"augment {figures[AUGMENTATION]:.3f}")
     return "  ".join(parts)
-
-
-class Journal:
-    """`stats.jsonl` and TensorBoard files of one run folder."""
-
-    def __init__(self, folder: Path) -> None:
-        self._stats = (folder / "stats.jsonl").open("a", encoding="utf-8")
-        self._board = _open_board(folder)
-
-    def write(self, images: int, figures: dict[str, float]) -> None:
-        """One line, on the disk at once so that a crash loses nothing."""
-        self._stats.write(json.dumps({"images": images, "kimg": images / 1000, "timestamp": time.time(), **figures}) + "\n")
-        self._stats.flush()
-        if self._board is not None:
-            for name, value in figures.items():
-                self._board.add_scalar(name, value, images)
-            self._board.flush()
-
-    def close(self) -> None:
-        """Close all files."""
-        self._stats.close()
-        if self._board is not None:
-            self._board.close()
-
-
-def _open_board(folder: Path) -> Any:
-    """A TensorBoard writer, or None with a message where the package is missing."""
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        _log.warning("TensorBoard files are not written: the package tensorboard is missing ('pip install tensorboard').")
-        return None
-    return SummaryWriter(str(folder))

@@ -7,6 +7,7 @@ bit on the same kind of machine.
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from torch.optim import Adam
 
 from dnnlib.errors import CheckpointError
-from next3d.checkpoint import load_generator, load_tensors, load_weights, prefixed, save_generator, save_tensors
+from next3d.checkpoint import load_generator, load_tensors, load_weights, prefixed, read_metadata, save_generator, save_tensors
 from next3d.config import to_json
 from next3d.discriminator import Discriminator
 from next3d.generator import Generator
@@ -108,6 +109,23 @@ def resume(path: Path, state: TrainState) -> None:
     load_weights(state.average, loaded, path)
 
 
+def read_progress(path: Path) -> int:
+    """Images that the run had seen when a state was written. The file's parts are checked for being there, not read.
+
+    Raises:
+        CheckpointError: not a state file, damaged, cut short, or newer than this version.
+    """
+    return _progress(read_metadata(path, STATE_FORMAT, STATE_VERSION), path)[0]
+
+
+def _progress(metadata: Mapping[str, str], path: Path) -> tuple[int, int]:
+    """Images and steps."""
+    try:
+        return int(metadata["images"]), int(metadata["step"])
+    except (KeyError, ValueError) as error:
+        raise CheckpointError(f"{path}: does not say how far the run was; the file is damaged, resume from an older one") from error
+
+
 def _load_state(path: Path, state: TrainState) -> None:
     """Read what `save_state` wrote."""
     tensors, metadata = load_tensors(path, STATE_FORMAT, STATE_VERSION)
@@ -118,10 +136,7 @@ def _load_state(path: Path, state: TrainState) -> None:
     device = next(state.generator.parameters()).device
     for name, tensor in _take(tensors, _COUNTER).items():
         state.counters[name] = tensor.to(device)
-    try:
-        state.images, state.step = int(metadata["images"]), int(metadata["step"])
-    except (KeyError, ValueError) as error:
-        raise CheckpointError(f"{path}: does not say how far the run was; the file is damaged, resume from an older one") from error
+    state.images, state.step = _progress(metadata, path)
 
 
 def _load_optimizer(optimizer: Adam, tensors: dict[str, Tensor], path: Path) -> None:

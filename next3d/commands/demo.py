@@ -136,6 +136,7 @@ def train_network(config: DemoConfig, data: Path, device: torch.device) -> tuple
     from training.config import default_config
     from training.dataset import open_dataset
     from training.folders import run_name
+    from training.interrupt import Stopped
     from training.loop import train
 
     settings = default_config(PRESET, str(data))
@@ -145,9 +146,12 @@ def train_network(config: DemoConfig, data: Path, device: torch.device) -> tuple
         run=replace(settings.run, seed=config.seed, kimg=config.kimg, snap=None),
     )
     dataset = open_dataset(data).without_last(config.held_out)
-    folder = train(
-        settings, dataset, config.out / "runs", name=run_name(settings, "demo"), device=device, say=lambda line: click.echo(f"   {line}")
-    )
+    runs, name = config.out / "runs", run_name(settings, "demo")
+    try:
+        folder = train(settings, dataset, runs, name=name, device=device, say=lambda line: click.echo(f"   {line}"))
+    except Stopped as stopped:
+        click.echo(f"   {stopped}")
+        raise  # the demo is not done: it ends as interrupted
     pictures = {"reals.png": "real", "fakes_init.png": "before", max(folder.glob("fakes[0-9]*.png")).name: "after"}
     for source, name in pictures.items():
         with atomic_write(config.out / f"faces-{name}.png") as temporary:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,6 +17,7 @@ from next3d.commands.flame import flame_option
 from next3d.commands.network import choose_device
 from next3d.config import PRESETS
 from training.config import METRICS, TrainConfig, default_config, with_changes
+from training.interrupt import Stopped, StopRequest
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 POSITIVE = click.FloatRange(min=0, min_open=True)
@@ -23,6 +26,7 @@ PROBABILITY = click.FloatRange(0, 1)
 AT_LEAST_1 = click.IntRange(min=1)
 KINDS = click.Choice(["next3d", "released-next3d"])
 NONE = "none"
+AUTO = "auto"
 CHANGES = "next3d.train.changes"
 """Where click's context keeps what the flags change."""
 
@@ -45,6 +49,16 @@ class Names(click.ParamType):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
         """`a,b` to (a, b), `none` to ()."""
         return () if str(value).lower() == NONE else tuple(name.strip() for name in str(value).split(",") if name.strip())
+
+
+class ResumePoint(click.ParamType):
+    """A file that exists, or `auto`."""
+
+    name = "file"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path | str:
+        """`auto` stays, everything else must be a file."""
+        return AUTO if str(value).lower() == AUTO else EXISTING_FILE.convert(value, param, ctx)
 
 
 def option(name: str, **settings: Any) -> Callable[[_Command], _Command]:
@@ -74,8 +88,11 @@ def setting(name: str, field: str, **settings: Any) -> Callable[[_Command], _Com
 @setting("--kimg", "run.kimg", type=POSITIVE, help="Length of the run, thousands of images.  [preset]")
 @setting("--tick", "run.tick", type=POSITIVE, help="A line of progress every so many kimg.  [preset]")
 @setting("--snap", "run.snap", type=Ticks(), help="A snapshot every so many ticks, or none but the last.  [preset]")
+@setting("--keep", "run.keep", type=AT_LEAST_1, help="Resume states that stay, the newest; networks always stay.  [all]")
+@setting("--max-skipped", "run.max_skipped", type=click.IntRange(min=0), help="Steps of 1000 that may be skipped for NaN.  [20]")
+@setting("--wandb", "run.wandb", metavar="PROJECT", help="Also send figures and pictures to Weights & Biases.  [off]")
 @setting("--seed", "run.seed", type=click.IntRange(min=0), help="Key of every random number.  [0]")
-@option("--resume", type=EXISTING_FILE, help="Continue a .state file; start from a .safetensors, or what fits of a published .pkl.")
+@option("--resume", type=ResumePoint(), help="Continue a .state, or auto: the newest; start from a .safetensors or a published .pkl.")
 @option("--desc", default="", help="Text for the end of the run folder's name.")
 @setting("--metrics", "run.metrics", type=Names(), help=f"Metrics with every snapshot: {', '.join(METRICS)}, or none.  [none]")
 @setting("--glr", "generator_optimizer.lr", type=POSITIVE, help="Generator's learning rate.  [0.0025]")
@@ -107,7 +124,7 @@ def train(
     cfg: str,
     data: str,
     gpus: int,
-    resume: Path | None,
+    resume: Path | str | None,
     desc: str,
     threads: int | None,
     dry_run: bool,
@@ -122,12 +139,28 @@ def train(
     """
     if gpus > 1:
         raise ConfigError(f"--gpus={gpus}: training on several GPUs is not supported yet; give --gpus 1.")
-    device = choose_device("auto", threads)
-    changes = {"data.workers": 3 if device.type == "cuda" else 0, **context.meta.get(CHANGES, {})}
-    _launch(with_changes(default_config(cfg, data), changes), outdir, desc, resume, dry_run=dry_run, device=str(device))
+    with _stoppable() as stop:
+        device = choose_device("auto", threads)
+        changes = {"data.workers": 3 if device.type == "cuda" else 0, **context.meta.get(CHANGES, {})}
+        config = with_changes(default_config(cfg, data), changes)
+        _launch(config, outdir, desc, resume, dry_run=dry_run, device=str(device), stop=stop)
 
 
-def _launch(config: TrainConfig, outdir: Path, description: str, resume: Path | None, *, dry_run: bool, device: str) -> None:
+@contextmanager
+def _stoppable() -> Iterator[StopRequest]:
+    """Listen for SIGINT and SIGTERM before torch is imported. A run that was asked to stop, and did, has done well: exit code 0."""
+    launched = "RANK" in os.environ
+    try:
+        with StopRequest(echo=1.0 if launched else 0.0) as stop:
+            yield stop
+    except Stopped as stopped:
+        if os.environ.get("RANK", "0") == "0":
+            click.echo(str(stopped))
+
+
+def _launch(
+    config: TrainConfig, outdir: Path, description: str, resume: Path | str | None, *, dry_run: bool, device: str, stop: StopRequest
+) -> None:
     """Open the data set, print what will be done, and do it."""
     import torch
 
@@ -144,6 +177,5 @@ def _launch(config: TrainConfig, outdir: Path, description: str, resume: Path | 
         click.echo(describe(config, dataset, device))
         return
     click.echo(f"Data set: {len(dataset)} images of {dataset.stored_resolution}² in {dataset.path}; device: {device}")
-    run_training(
-        config, dataset, outdir, name=run_name(config, description), device=torch.device(device), resume_from=resume, say=click.echo
-    )
+    name = run_name(config, description)
+    run_training(config, dataset, outdir, name=name, device=torch.device(device), resume_from=resume, say=click.echo, stop=stop)

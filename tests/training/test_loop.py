@@ -17,7 +17,7 @@ from next3d.config import preset
 from training.config import TrainConfig, default_config
 from training.dataset import open_dataset
 from training.folders import make_run_folder, run_name
-from training.interrupt import StopRequest
+from training.interrupt import Stopped, StopRequest
 from training.loop import train
 from training.report import format_time
 
@@ -51,6 +51,8 @@ def test_a_run_on_published_data_leaves_everything_it_promises(published: Path, 
         "reals.png",
         "fakes_init.png",
         "fakes000000.png",
+        "heads_init.png",
+        "heads000000.png",
         "network-000000.safetensors",
         "network-000000.state",
     }
@@ -97,11 +99,11 @@ def test_a_signal_ends_the_step_and_saves(published: Path, tmp_path: Path):
             os.kill(os.getpid(), signal.SIGTERM)
 
     config = short_config(published, images=4000)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(Stopped) as stopped:
         train(config, open_dataset(published, 32), tmp_path, name="x", device=CPU, say=say)
     (folder,) = (path for path in tmp_path.iterdir() if path.name.endswith("-x"))
     state = folder / "network-000000.state"
-    assert lines[-1].endswith(f"resume with --resume {state}")
+    assert str(stopped.value).endswith(f"resume with --resume {state}")
     assert state.is_file()
     assert json.loads((folder / "stats.jsonl").read_text().splitlines()[-1])["images"] < 100
 
@@ -109,18 +111,28 @@ def test_a_signal_ends_the_step_and_saves(published: Path, tmp_path: Path):
 def test_handlers_are_put_back_and_a_second_ctrl_c_interrupts():
     before = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt), StopRequest() as stop:
+        stop.begin()
         os.kill(os.getpid(), signal.SIGINT)
         assert stop.asked
         os.kill(os.getpid(), signal.SIGINT)
     assert signal.getsignal(signal.SIGINT) is before
 
 
-def test_a_loss_that_is_not_finite_ends_the_run(published: Path, tmp_path: Path):
+def test_losses_that_stay_not_finite_end_the_run(published: Path, tmp_path: Path):
+    """Every step after the first is skipped; the samples of each are written down by name."""
     config = short_config(published, images=64)
-    config = replace(config, generator_optimizer=replace(config.generator_optimizer, lr=1e30))
-    with pytest.raises(UserError, match=r"no longer a finite number; start again with a lower --glr"):
-        start(config, tmp_path)
-    assert not list(tmp_path.rglob("network-*"))
+    config = replace(config, generator_optimizer=replace(config.generator_optimizer, lr=1e30), run=replace(config.run, max_skipped=2))
+    lines: list[str] = []
+    with pytest.raises(UserError, match=r"steps were skipped because loss/\w+ was not a finite number, more than --max-skipped 2; resume from"):
+        start(config, tmp_path, lines=lines)
+    (record,) = tmp_path.rglob("skipped-steps.jsonl")
+    steps = [json.loads(line) for line in record.read_text().splitlines()]
+    assert [step["step"] for step in steps] == [1, 2, 3]
+    assert steps[0]["images"] == 8
+    assert len(steps[0]["names"]) == 8
+    assert set(steps[0]["names"]) <= set(open_dataset(published, 32).names)
+    assert any(isinstance(value, str) for value in steps[0]["losses"].values())
+    assert any(line.startswith("Skipped 1 steps from step 1 on: loss/") for line in lines)
 
 
 def test_a_state_of_another_architecture_is_refused(published: Path, tmp_path: Path):
