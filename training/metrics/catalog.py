@@ -50,10 +50,11 @@ class Metric:
 METRICS: dict[str, Metric] = {
     metric.name: metric
     for metric in (
+        # Metrics that keep pictures come first: those that only look at features then use them again.
+        Metric("swd", "sliced Wasserstein distance; needs no network", "distribution", "training.metrics.swd_figures:measure"),
         Metric("fid", "Fréchet inception distance", "distribution", "training.metrics.fid:measure", ("detector",)),
         Metric("kid", "kernel inception distance", "distribution", "training.metrics.kid:measure", ("detector",)),
-        Metric("pr", "improved precision and recall", "distribution", "training.metrics.precision:measure", ("detector",)),
-        Metric("swd", "sliced Wasserstein distance; needs no network", "distribution", "training.metrics.swd_figures:measure"),
+        Metric("pr", "improved precision and recall", "distribution", "training.metrics.precision_recall:measure", ("detector",)),
     )
 }
 

@@ -10,13 +10,15 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from dnnlib.errors import ConfigError
-from next3d.generator import Generator
+from dnnlib.cache import find_published
+from dnnlib.errors import ConfigError, UserError
+from next3d.generator import TriplaneGenerator
 from next3d.head import load_head
 from next3d.head.model import HeadModel
-from torch_utils.distributed import World, gather_rows, world
+from torch_utils.distributed import World, barrier, gather_rows, world
 from training.dataset import PortraitDataset
 from training.metrics.catalog import Need
+from training.metrics.detector import INCEPTION, Detector, load_detector
 from training.metrics.scenes import Sampler, Scenes
 
 Say = Callable[[str], None]
@@ -28,7 +30,9 @@ class MetricSettings:
     """How much is measured, and with which files."""
 
     images: int = 50000
-    """Generated images of distribution metrics; real ones are all that the data set has."""
+    """Generated images of distribution metrics."""
+    reals: int | None = None
+    """Real images that they are compared with, at most the whole data set. None: as many as generated ones, and all for 50 000 and more."""
     people: int = 500
     """Generated people (or images, or commands) of each avatar metric."""
     holdout: int = 500
@@ -41,15 +45,19 @@ class MetricSettings:
     batch: int = 16
     """Images generated or looked at at once."""
     detector: Path | None = None
-    """Weights of the feature detector of FID, KID, precision and recall."""
+    """Weights of the feature detector of FID, KID, precision and recall; None looks into the cache of published files."""
+    download: bool = False
+    """Fetch published files that are not in the cache."""
     face_recognition: Path | None = None
     """Weights of a face-recognition network for identity consistency; without it a regressor is trained on identity labels."""
     intervals: bool = True
     """Compute confidence intervals and floors, where they cost extra time."""
 
     def __post_init__(self) -> None:
-        if min(self.images, self.people, self.holdout, self.fitting, self.batch) < 2:
-            raise ConfigError("metrics: images, people, holdout, fitting and batch must be at least 2")
+        if min(self.images, self.people, self.holdout, self.fitting, self.images if self.reals is None else self.reals) < 4:
+            raise ConfigError("metrics: images, reals, people, holdout and fitting must be at least 4")
+        if self.batch < 1:
+            raise ConfigError(f"metrics: batch={self.batch}, expected at least 1")
 
 
 @dataclass
@@ -65,7 +73,7 @@ class Context:
     settings: MetricSettings = field(default_factory=MetricSettings)
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     """Where detectors and regressors compute."""
-    generator: Generator | None = None
+    generator: TriplaneGenerator | None = None
     """The network itself, for what pictures do not say (depth, planes); None if only pictures exist."""
     say: Say = lambda line: None
     """Told what is going on; silent on all ranks but the first."""
@@ -79,15 +87,20 @@ class Context:
         made: _Made = self._kept[key]
         return made
 
-    def rows(self, count: int, make: Callable[[int, int], Tensor]) -> Tensor:
+    def kept(self, key: str) -> Any:
+        """What was made under this key; None if nothing was yet."""
+        return self._kept.get(key)
+
+    def rows(self, count: int, make: Callable[[int, int], Tensor], size: int | None = None) -> Tensor:
         """Rows 0 … count - 1 of something that costs much, each computed on one rank only; the same bytes on every rank.
 
         Args:
             count: number of rows, at least 1.
             make: rows [stop - start, ...] from `start` to `stop`. It is called for the same ranges whatever the number of ranks, so that
                 rounding does not depend on it either.
+            size: rows per call; None is `settings.batch`.
         """
-        size = self.settings.batch
+        size = size or self.settings.batch
         chunks = -(-count // size)
         first, last = (chunks * rank // self.world.size for rank in (self.world.rank, self.world.rank + 1))
         parts = [make(start, min(start + size, count)) for start in range(first * size, min(last * size, count), size)]
@@ -104,15 +117,44 @@ class Context:
         """The data set's head model, on the CPU; only where `lacks("heads")` is None."""
         return self.once("head", lambda: load_head(self.dataset.head_name))
 
+    @property
+    def detector(self) -> Detector:
+        """The feature detector; only where `lacks("detector")` is None.
+
+        Raises:
+            CheckpointError: its file holds something else.
+        """
+        return self.once("detector", lambda: load_detector(self._detector_path(), self.device))
+
+    def _detector_path(self, *, download: bool = False) -> Path:
+        return self.settings.detector or find_published(INCEPTION, download=download, say=self.say)
+
+    def _detector_problem(self) -> str | None:
+        """None if the detector's file is there. The first rank fetches it if that is wanted; the others wait."""
+        problem = None
+        if self.world.is_first:
+            problem = _problem(lambda: self._detector_path(download=self.settings.download))
+        barrier()
+        return problem if self.world.is_first else _problem(self._detector_path)
+
     def lacks(self, need: Need) -> str | None:
         """None if a need is met, else a sentence: what is missing and what to do."""
         path = self.dataset.path
-        if need == "detector" and self.settings.detector is None:
-            return "needs the weights of its feature detector; give them with --detector-path FILE."
+        if need == "detector":
+            return self._detector_problem()
         if need == "heads" and not self.dataset.head_name:
             return f"{path}: its heads are meshes, but this metric moves them; measure on a data set that has heads.npz."
-        if need == "generator" and self.generator is None:
+        if need == "generator" and (self.generator is None or not self.generator.animatable):
             return "needs the network itself, with a mesh that moves its head."
         if need in ("identities", "depth"):
             return f"{path}: has no {need}."
         return None
+
+
+def _problem(attempt: Callable[[], object]) -> str | None:
+    """What is wrong with an attempt, as a sentence; None if nothing."""
+    try:
+        attempt()
+    except UserError as error:
+        return str(error)
+    return None

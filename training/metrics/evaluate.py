@@ -27,7 +27,7 @@ from training.metrics.mesh_use import discriminator_scorer, mesh_preference
 from training.metrics.regressor import Reader, reader_quality
 from training.metrics.response import control_change, read_back
 from training.metrics.scenes import Sampler, Scenes, generator_sampler, random_people
-from training.metrics.swd import SwdReference, SwdSettings, blurred, distance, mean_image_with_noise, mean_level, prepare
+from training.metrics.swd import SwdReference, SwdSettings, blurred, distance, mean_image_with_noise, named_levels, prepare
 from training.randomness import Draws
 
 SWD_MEAN_SHARE = 0.45
@@ -176,8 +176,7 @@ def distance_figures(reals: RealImages, samplers: tuple[Sampler, ...], latent_si
 
 def _distance(images: Tensor, reference: SwdReference) -> Mapping[str, float]:
     """Mean and levels, by name."""
-    levels = distance(prepare(images, reference.settings), reference)
-    return {"mean": mean_level(levels), **{str(size): value for size, value in levels.items()}}
+    return named_levels(distance(prepare(images, reference.settings), reference))
 
 
 def response_figures(

@@ -36,6 +36,11 @@ class Figure:
         return json.dumps(fields, ensure_ascii=False)
 
 
+def short(count: int) -> str:
+    """A number of images in a figure's name: 50000 is 50k."""
+    return f"{count // 1000}k" if count % 1000 == 0 else str(count)
+
+
 def figures_table(figures: Sequence[Figure]) -> str:
     """The figures as text: value, 95 % interval, floor, count, what it is."""
     rows = [("figure", "value", "95 %", "floor", "unit", "count", "what it is")]

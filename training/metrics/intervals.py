@@ -1,12 +1,13 @@
 """95 % confidence intervals: how far a figure would scatter if the images had been drawn anew.
 
-Which one: a share of yes and no → `wilson`; a mean of independent values → `mean_interval`; a statistic of many independent rows that is
-cheap to compute again → `bootstrap`; one that is dear, or that resampling with replacement would spoil because equal rows meet → `jackknife`
-over blocks. `docs/metrics.md` says which figure uses which.
+Which one: a share of yes and no → `wilson`; a mean of independent values → `mean_interval`; a statistic of many independent rows that
+is cheap to compute again → `bootstrap`; one that is dear, or that resampling with replacement would spoil because equal rows meet →
+`jackknife` over blocks. `docs/metrics.md` says which figure uses which.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 
@@ -63,15 +64,16 @@ def bootstrap(statistic: Callable[[Tensor], float], count: int, seed: int = 0, r
     return float(low), float(high)
 
 
-def jackknife(value: float, without: Sequence[float]) -> Interval:
+def jackknife(value: float, without: Sequence[float], least: float = -math.inf) -> Interval:
     """Interval by the delete-a-block jackknife (Shao and Wu 1989): for statistics that are smooth in the distribution of the rows.
 
     Args:
         value: the figure of everything; it is the middle.
         without: the figure without each of g blocks of equal size, g at least 2.
+        least: no value can be smaller.
     """
     half = _t(len(without) - 1) * jackknife_error(without)
-    return value - half, value + half
+    return max(least, value - half), value + half
 
 
 def jackknife_error(without: Sequence[float]) -> float:
@@ -84,7 +86,7 @@ def blocks(count: int, most: int = BLOCKS) -> list[slice]:
     """Cut rows 0 … count - 1 into at most `most` consecutive blocks that differ by one row at most; none is empty."""
     number = min(most, count)
     edges = [count * index // number for index in range(number + 1)]
-    return [slice(first, last) for first, last in zip(edges[:-1], edges[1:], strict=True)]
+    return [slice(first, last) for first, last in itertools.pairwise(edges)]
 
 
 def _t(freedom: int) -> float:

@@ -8,15 +8,15 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from next3d.generator import Generator
+from next3d.generator import Generator, TriplaneGenerator
 from next3d.head.model import HeadModel, HeadParams
-from next3d.types import Camera, TensorBundle
+from next3d.types import Camera, HeadMesh, TensorBundle
 from training.batch import HeadRow
 from training.metrics.controls import Control
 from training.randomness import Draws
 
 BATCH = 16
-"""Images generated at once."""
+"""Images generated at once, by default."""
 
 
 @dataclass(frozen=True)
@@ -49,29 +49,50 @@ Sampler = Callable[[Scenes], Tensor]
 """Scenes to images [N, 3, H, H] in [-1, 1]."""
 
 
-def random_people(params: HeadParams, camera: Camera, latent_size: int, seed: int = 0) -> Scenes:
-    """Scenes of N given heads and cameras, each with a person of its own."""
-    index = torch.arange(len(params.scale))
+def random_people(params: HeadRow, camera: Camera, latent_size: int, seed: int = 0, first: int = 0) -> Scenes:
+    """Scenes of N given heads and cameras, each with a person of its own: the numbers `first` to `first + N - 1` of the seed."""
+    index = torch.arange(first, first + len(camera.cam2world))
     return Scenes(Draws(seed).normal("metrics: z", index, latent_size), params, camera)
 
 
-def generator_sampler(generator: Generator, head: HeadModel) -> Sampler:
+def generator_sampler(generator: TriplaneGenerator, head: HeadModel | None, truncation: float = 1.0, batch: int = BATCH) -> Sampler:
     """The sampler of a network: constant noise, rays sampled in the middle of their strata, pixels of 8 bits as photos have them.
 
     Heads are posed on the CPU, where scenes and images are; the network may be elsewhere.
+
+    Args:
+        generator: any of ours; one without a mesh (EG3D) ignores the scenes' heads.
+        head: poses head parameters; may be None where scenes bring meshes.
+        truncation: 1 is the full variety, 0 the mean face.
+        batch: images generated at once.
     """
     device = next(generator.parameters()).device
 
     @torch.inference_mode()
     def sample(scenes: Scenes) -> Tensor:
         images = []
-        for start in range(0, len(scenes), BATCH):
-            part = scenes[start : start + BATCH]
-            output = generator(part.z.to(device), part.camera.to_label().to(device), head(part.params).to(device))
+        for start in range(0, len(scenes), batch):
+            part = scenes[start : start + batch]
+            z, label = part.z.to(device), part.camera.to_label().to(device)
+            if isinstance(generator, Generator):
+                output = generator(z, label, posed(part.params, head).to(device), truncation=truncation)
+            else:
+                styles = generator.mapping(z, label, truncation=truncation)
+                output = generator.render(generator.still(generator.identity(styles)), part.camera.to(device), styles)
             images.append(quantise(output.image).cpu())
         return torch.cat(images)
 
     return sample
+
+
+def posed(row: HeadRow, head: HeadModel | None) -> HeadMesh:
+    """Meshes of heads: those that are meshes already, or parameters posed by a model."""
+    if isinstance(row, HeadMesh):
+        return row
+    if head is None:
+        raise TypeError("scenes with head parameters need a head model")
+    mesh: HeadMesh = head(row)
+    return mesh
 
 
 def quantise(images: Tensor) -> Tensor:

@@ -52,6 +52,32 @@ class SwdReference:
     """Resolution of the level to sorted projections [projections, count * patches_per_image]."""
 
 
+@dataclass(frozen=True)
+class Projections:
+    """One set of images before sorting, so that images can still be left out."""
+
+    settings: SwdSettings
+    count: int
+    """Number of images."""
+    levels: dict[int, Tensor]
+    """Resolution of the level to projections [projections, count * patches_per_image], image by image."""
+
+    def sorted(self) -> SwdReference:
+        """Ready to be compared."""
+        return SwdReference(self.settings, self.count, {size: _sort_rows(values) for size, values in self.levels.items()})
+
+    def without(self, images: slice) -> Projections:
+        """The other images alone; descriptors stay normalised over all of them."""
+        keep = torch.ones(self.count, dtype=torch.bool)
+        keep[images] = False
+        columns = keep.repeat_interleave(self.settings.patches_per_image)
+        return Projections(self.settings, int(keep.sum()), {size: values[:, columns] for size, values in self.levels.items()})
+
+    def along(self, directions: int) -> Projections:
+        """The same images along the first directions alone."""
+        return Projections(self.settings, self.count, {size: values[:directions] for size, values in self.levels.items()})
+
+
 def level_sizes(resolution: int) -> list[int]:
     """Resolutions of the pyramid's levels, finest first: halves as long as they are whole and at least 16."""
     sizes = [resolution]
@@ -76,7 +102,12 @@ def laplacian_pyramid(images: Tensor) -> list[Tensor]:
 
 
 def prepare(images: Tensor, settings: SwdSettings | None = None) -> SwdReference:
-    """Project and sort the descriptors of a set of images [N, 3, H, H]; image i always gives the patches at its own keyed positions.
+    """Project and sort the descriptors of a set of images [N, 3, H, H]; raises ValueError as `project`."""
+    return project(images, settings).sorted()
+
+
+def project(images: Tensor, settings: SwdSettings | None = None) -> Projections:
+    """Project the descriptors of a set of images [N, 3, H, H]; image i always gives the patches at its own keyed positions.
 
     Raises:
         ValueError: not square, no images, or smaller than a patch.
@@ -92,10 +123,8 @@ def prepare(images: Tensor, settings: SwdSettings | None = None) -> SwdReference
     for start in range(0, len(images), CHUNK):
         for level, pixels in enumerate(laplacian_pyramid(images[start : start + CHUNK].float())):
             patches[level].append(_extract(pixels, positions[level][start : start + CHUNK].to(images.device), settings.patch_size))
-    sorted_levels = {
-        size: _project_sorted(_normalise(torch.cat(parts)), settings, key=size) for size, parts in zip(sizes, patches, strict=True)
-    }
-    return SwdReference(settings, len(images), sorted_levels)
+    levels = {size: _project(_normalise(torch.cat(parts)), settings, key=size) for size, parts in zip(sizes, patches, strict=True)}
+    return Projections(settings, len(images), levels)
 
 
 def distance(first: SwdReference, second: SwdReference) -> dict[int, float]:
@@ -120,9 +149,19 @@ def sliced_wasserstein(first: Tensor, second: Tensor, settings: SwdSettings | No
     return distance(prepare(first, settings), prepare(second, settings))
 
 
+def projected_distance(first: Projections, second: Projections) -> dict[int, float]:
+    """`distance` of sets that are not sorted yet."""
+    return distance(first.sorted(), second.sorted())
+
+
 def mean_level(levels: dict[int, float]) -> float:
     """Mean over the levels: the one number by which sets are ranked."""
     return sum(levels.values()) / len(levels)
+
+
+def named_levels(levels: dict[int, float]) -> dict[str, float]:
+    """The mean and the levels, by name."""
+    return {"mean": mean_level(levels), **{str(size): value for size, value in levels.items()}}
 
 
 def mean_image_with_noise(reals: Tensor, seed: int = 0) -> Tensor:
@@ -180,11 +219,11 @@ def _normalise(patches: Tensor) -> Tensor:
     return ((patches - mean) / deviation).flatten(1)
 
 
-def _project_sorted(descriptors: Tensor, settings: SwdSettings, key: int) -> Tensor:
-    """Coordinates [projections, M] of descriptors [M, D] along random unit directions, sorted along each."""
+def _project(descriptors: Tensor, settings: SwdSettings, key: int) -> Tensor:
+    """Coordinates [projections, M] of descriptors [M, D] along random unit directions."""
     generator = torch.Generator().manual_seed(_key(settings.seed, key, purpose=2))
     directions = F.normalize(torch.randn(settings.projections, descriptors.shape[1], generator=generator), dim=1)
-    return _sort_rows(directions.to(descriptors) @ descriptors.T)
+    return directions.to(descriptors) @ descriptors.T
 
 
 def _sort_rows(values: Tensor) -> Tensor:
