@@ -41,6 +41,9 @@ def minibatch_std(x: Tensor, group_size: int, *, strided: bool = False) -> Tenso
 class DiscriminatorBlock(nn.Module):
     """Residual block that halves the resolution (StyleGAN2, Sec. 4.1)."""
 
+    half: torch.dtype | None = None
+    """Type in which the block computes, if not in that of its weights (training in mixed precision)."""
+
     def __init__(self, in_channels: int, out_channels: int, *, image_channels: int = 0, clamp: float | None) -> None:
         super().__init__()
         self.fromrgb = Conv2d(image_channels, in_channels, 1, act="lrelu", clamp=clamp) if image_channels else None
@@ -49,6 +52,7 @@ class DiscriminatorBlock(nn.Module):
         self.skip = Conv2d(in_channels, out_channels, 1, bias=False, down=2)
 
     def forward(self, x: Tensor) -> Tensor:
+        x = x.to(self.half or self.conv0.weight.dtype)
         if self.fromrgb is not None:
             x = self.fromrgb(x)
         return self.skip(x, gain=0.5**0.5) + self.conv1(self.conv0(x), gain=0.5**0.5)
@@ -65,6 +69,7 @@ class Epilogue(nn.Module):
         self.out = FullyConnected(channels, label_features or 1)
 
     def forward(self, x: Tensor, label: Tensor | None) -> Tensor:
+        x = x.to(self.conv.weight.dtype)
         x = self.conv(minibatch_std(x, self.group_size, strided=self.strided_groups))
         x = self.out(self.fc(x.flatten(1)))
         if label is not None:
@@ -96,6 +101,15 @@ class Discriminator(nn.Module):
             clamp=config.clamp,
         )
 
+    def compute_in(self, half: torch.dtype, count: int) -> None:
+        """Let the `count` highest resolutions compute in this type; 4x4 never does."""
+        for block in self.blocks()[:count]:
+            block.half = half
+
+    def blocks(self) -> list[DiscriminatorBlock]:
+        """Its blocks, the one that sees the images first."""
+        return [getattr(self, f"b{res}") for res in self.resolutions]
+
     def forward(self, image: Tensor, image_raw: Tensor, mesh_image: Tensor | None, c: Tensor) -> Tensor:
         """Logits [N, 1].
 
@@ -116,7 +130,7 @@ class Discriminator(nn.Module):
         raw = resize(image_raw, resolution)
         parts = [image, raw] if mesh_image is None else [image, raw, mesh_image]
         x = torch.cat(parts, dim=1)
-        for res in self.resolutions:
-            x = getattr(self, f"b{res}")(x)
+        for block in self.blocks():
+            x = block(x)
         label = self.mapping(None, c[:, : self.config.label_size]) if self.config.label_size else None
         return self.b4(x, label)

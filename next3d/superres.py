@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
+import torch
 from torch import Tensor, nn
 
 from next3d.config import SuperresConfig
@@ -34,6 +35,11 @@ class Superresolution(nn.Module):
         block = partial(SynthesisBlock, style_size=style_size, image_channels=3, clamp=config.clamp, use_noise=config.noise)
         self.block0 = block(in_channels, first, resolution=middle, up=factor // 2)
         self.block1 = block(first, second, resolution=image_resolution)
+
+    def compute_in(self, half: torch.dtype, count: int) -> None:
+        """Let the last `count` of the two blocks compute in this type."""
+        for block in (self.block1, self.block0)[:count]:
+            block.half = half
 
     def forward(self, features: Tensor, rows: Tensor, noise: Noise) -> tuple[Tensor, Tensor]:
         """The final image [N, 3, H, H] and the one after the first block [N, 3, H / 2, H / 2].

@@ -1,5 +1,5 @@
 """Augmentation of everything that the discriminator sees, and its adaptive strength (Karras et al. 2020, "Training Generative
-Adversarial Networks with Limited Data": the transforms of Sec. 3 and Appendix B, the controller of Sec. 2.2).
+Adversarial Networks with Limited Data": the transforms of Sec. 2.3 and Appendix B, the controller of Sec. 3).
 
 Reals and fakes pass through the same random transforms, so the discriminator has more to see and the generator nothing to imitate.
 Each transform happens with the probability `strength`; every draw is keyed by seed, sample position and purpose.
@@ -275,7 +275,7 @@ def initial_counters(config: AugmentConfig, device: torch.device) -> dict[str, T
 
 
 def adapted(config: AugmentConfig, counters: dict[str, Tensor], signs: Tensor, *, step: int, batch: int) -> dict[str, Tensor]:
-    """The counters after a step (Sec. 2.2 of the paper, with r_t, the mean sign of the discriminator's verdict on reals).
+    """The counters after a step (Sec. 3 of the paper, with r_t, the mean sign of the discriminator's verdict on reals).
 
     Args:
         config: target and speed.

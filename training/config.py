@@ -160,8 +160,8 @@ class PrecisionConfig:
     half_type: Literal["float16", "bfloat16"] = "float16"
     """What the blocks in half precision compute with."""
     generator_blocks: int = 0
-    """So many of the highest resolutions of texture, static and mouth networks compute in half precision (Karras et al. 2020, ADA,
-    Appendix C: with clamped activations and normalised weights)."""
+    """So many of the highest resolutions of texture, static and mouth networks compute in half precision (Karras et al. 2020,
+    "Training GANs with limited data", implementation details: with clamped activations and normalised weights)."""
     superres_blocks: int = 0
     """So many of the super-resolution's two blocks, the last first."""
     discriminator_blocks: int = 0

@@ -17,6 +17,9 @@ from torch_utils.ops.upfirdn2d import downsample2d
 class EncoderBlock(nn.Module):
     """Adds the condition at this scale and halves the resolution: features [N, I, h, h] to [N, O, h/2, h/2]."""
 
+    half: torch.dtype | None = None
+    """As `SynthesisBlock.half`."""
+
     def __init__(self, condition_channels: int, in_channels: int, out_channels: int, *, clamp: float | None) -> None:
         super().__init__()
         self.fromrgb = Conv2d(condition_channels, in_channels, 1, bias=False, clamp=clamp)
@@ -24,9 +27,9 @@ class EncoderBlock(nn.Module):
         self.conv2 = Conv2d(in_channels, out_channels, 3, act="lrelu", down=2, clamp=clamp)
 
     def forward(self, features: Tensor | None, condition: Tensor) -> Tensor:
-        x = self.fromrgb(condition)
+        x = self.fromrgb(condition.to(self.half or self.conv1.weight.dtype))
         if features is not None:
-            x = x + features
+            x = x + features.to(x.dtype)
         return self.conv2(self.conv1(x))
 
 
@@ -93,15 +96,25 @@ class StyleUNet(nn.Module):
             )
             setattr(self, f"b{res}", block)
 
+    def compute_in(self, half: torch.dtype, count: int) -> None:
+        """Let the `count` highest resolutions of encoder and decoder compute in this type; the bottleneck never does."""
+        first = self.decoded[::-1][:count][-1:]  # the lowest of them
+        for res in self.decoded[::-1][:count]:
+            getattr(self, f"b{res}").half = half
+        highest = self.decoded[0] // 2 * 2 ** len(self.encoder)
+        for index, block in enumerate(self.encoder):
+            assert isinstance(block, EncoderBlock)
+            block.half = half if first and highest >> index >= first[0] else None
+
     def forward(self, condition: Tensor, rows: Tensor, noise: Noise = "const") -> Tensor:
         encoded = self._encode(condition)  # resolution -> features
-        x = self.fusion[0](self.residual(encoded[self.decoded[0] // 2]))
+        x = self.fusion[0](self.residual(encoded[self.decoded[0] // 2].to(condition.dtype)))
         image = None
         for res in self.decoded:
             x, image = getattr(self, f"b{res}")(x, image, block_styles(rows, res), noise)
             if res in self.fused:
                 join = self.fusion[1 + self.fused.index(res)]
-                x = join(torch.cat([x, encoded[res]], dim=1))
+                x = join(torch.cat([x, encoded[res].to(x.dtype)], dim=1))
         assert image is not None
         return image
 

@@ -116,6 +116,8 @@ def modulated_conv2d(
     Returns:
         [N, O, H', W'] as `conv2d_resample` gives it.
     """
+    if demodulate and x.dtype == torch.float16:
+        weight, styles = _normalized(weight, styles)
     x = conv2d_resample(
         x * styles.to(x.dtype)[:, :, None, None],
         weight.to(x.dtype),
@@ -131,3 +133,14 @@ def modulated_conv2d(
         power = weight.square().sum(dim=(2, 3))  # [O, C]
         scale = (styles.square() @ power.t() + DEMODULATION_EPS).rsqrt()  # [N, O]
     return bias_act(x, bias, scale=scale, noise=noise, act=act, clamp=clamp)
+
+
+def _normalized(weight: Tensor, styles: Tensor) -> tuple[Tensor, Tensor]:
+    """Weights [O, C, rows, columns] and styles [N, C] so small that their sums stay in float16's range.
+
+    Demodulation cancels both factors, and with them their gradients (Karras et al. 2020, "Training GANs with limited data", appendix on
+    implementation details).
+    """
+    largest = weight.detach().abs().amax(dim=(1, 2, 3), keepdim=True) * weight[0].numel() ** 0.5
+    strongest = styles.detach().abs().amax(dim=1, keepdim=True)
+    return weight / largest.clamp_min(DEMODULATION_EPS), styles / strongest.clamp_min(DEMODULATION_EPS)
