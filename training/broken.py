@@ -54,6 +54,7 @@ class SoundReader:
             StorageError: the place where the files are cannot be reached.
         """
         broken: list[tuple[int, str]] = []
+        self._dataset.bring([item for _, item in places])
         return Reading(collate([self._sound(position, item, broken) for position, item in places]), broken)
 
     def _sound(self, position: int, item: int, broken: list[tuple[int, str]]) -> Sample:

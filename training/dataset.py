@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import accumulate
 from pathlib import Path
 
 from torch import Tensor
@@ -16,6 +17,13 @@ from next3d.types import Camera, HeadMesh
 from training.batch import Batch, HeadRow, Sample, collate, stack_heads
 from training.images import decode_rgb
 from training.layouts import Complain, Contents, find_contents, stop
+from training.remote import FileCache, default_cache
+from training.shard_layout import find_shards
+from training.shards import ShardStorage
+from training.storage import StorageError
+
+SOUND_TRIES = 32
+"""Items after a damaged one that are tried in its place."""
 
 
 class PortraitDataset(Dataset[Sample]):
@@ -27,12 +35,17 @@ class PortraitDataset(Dataset[Sample]):
         """Side length of the images that items hold."""
 
     @property
+    def contents(self) -> Contents:
+        """Where everything is, for those who copy it."""
+        return self._contents
+
+    @property
     def path(self) -> Path:
         """The folder or zip file."""
         return self._contents.storage.path
 
     @property
-    def names(self) -> list[str]:
+    def names(self) -> Sequence[str]:
         """Image files, inside the data set."""
         return self._contents.images
 
@@ -47,9 +60,14 @@ class PortraitDataset(Dataset[Sample]):
         return self._contents.resolution
 
     @property
-    def shard_sizes(self) -> list[int]:
+    def shard_sizes(self) -> tuple[int, ...]:
         """Items in each shard, in the order of the items; empty where there are no shards."""
-        return []
+        return self._contents.shard_sizes
+
+    @property
+    def shards(self) -> ShardStorage | None:
+        """The shards, if the data set is in some."""
+        return self._contents.storage if isinstance(self._contents.storage, ShardStorage) else None
 
     @property
     def topology(self) -> Topology:
@@ -85,6 +103,17 @@ class PortraitDataset(Dataset[Sample]):
         pixels = decode_rgb(storage.read(name), storage.display(name), self.stored_resolution, self.resolution)
         return Sample(index=index, pixels=pixels, label=self.labels[index], head=self._contents.heads.read(index))
 
+    def bring(self, indices: Sequence[int]) -> None:
+        """Fetch the shards of some items, whole, if they are in shards behind a URL; what is there already takes no time.
+
+        Raises:
+            StorageError: one cannot be reached, or is not what its checksum says.
+        """
+        shards = self.shards
+        if shards is not None and shards.cache is not None:
+            for shard in dict.fromkeys(shards.shard_of(index) for index in indices):
+                shards.bring(shard)
+
     def read(self, indices: Sequence[int]) -> Batch:
         """Read several items as a batch on the CPU."""
         return collate([self[index] for index in indices])
@@ -93,6 +122,25 @@ class PortraitDataset(Dataset[Sample]):
         """Cameras and heads of several items as batches on the CPU; no image is read."""
         heads = stack_heads([self._contents.heads.read(index) for index in indices])
         return Camera.from_label(self.labels[list(indices)]), heads
+
+    def read_sound(self, indices: Sequence[int]) -> Batch:
+        """Read several items as a batch on the CPU; in the place of a damaged one stands the next that is sound (see `Batch.index`).
+
+        Raises:
+            DatasetError: many in a row are damaged.
+        """
+        return collate([self._next_sound(index) for index in indices])
+
+    def _next_sound(self, index: int) -> Sample:
+        damage: list[DatasetError] = []
+        for step in range(min(SOUND_TRIES, len(self))):
+            try:
+                return self[(index + step) % len(self)]
+            except StorageError:
+                raise
+            except DatasetError as error:
+                damage.append(error)
+        raise DatasetError(f"{damage[0]} So are the {len(damage) - 1} after it.")
 
     def without_last(self, count: int) -> PortraitDataset:
         """All items but the last `count`, which are kept for measuring.
@@ -103,7 +151,11 @@ class PortraitDataset(Dataset[Sample]):
         if count >= len(self):
             raise DatasetError(f"{self.path}: {len(self)} images, of which {count} are to be held out; hold out fewer or add images.")
         kept = len(self) - count
-        contents = replace(self._contents, images=self.names[:kept], labels=self.labels[:kept])
+        ends = accumulate(self.shard_sizes)
+        sizes = [size - max(0, end - kept) for size, end in zip(self.shard_sizes, ends, strict=True)]
+        contents = replace(
+            self._contents, images=self.names[:kept], labels=self.labels[:kept], shard_sizes=tuple(size for size in sizes if size > 0)
+        )
         return PortraitDataset(contents, self.resolution)
 
     def head_mesh(self, batch: Batch) -> HeadMesh:
@@ -117,19 +169,25 @@ def open_dataset(
     *,
     uv_mask: str | os.PathLike[str] | None = None,
     complain: Complain = stop,
+    cache: FileCache | None = None,
 ) -> PortraitDataset:
-    """Open our own layout or the published one, as a folder or a zip.
+    """Open our own layout or the published one, as a folder or a zip, or either of them in shards, as a folder or by URL.
 
     Args:
         path: the data set; for the published layout its root or, as EG3D users give it, the image folder.
         resolution: side length of the images wanted, at most the stored one (the default); smaller ones are box-filtered.
         uv_mask: for data whose heads are meshes, a grey image in UV layout that is white on face and eyes.
         complain: receives what is wrong with single labels; the default raises.
+        cache: where to keep shards that come from a URL; None is the usual folder, with its usual limit.
 
     Raises:
         DatasetError: it is not a data set, or its index, labels or files are not what its format says.
+        StorageError: the URL cannot be read.
     """
-    contents = find_contents(Path(path), complain, None if uv_mask is None else Path(uv_mask))
+    mask = None if uv_mask is None else Path(uv_mask)
+    contents = find_shards(os.fspath(path), cache or FileCache(default_cache()), mask)
+    if contents is None:
+        contents = find_contents(Path(path), complain, mask)
     wanted = resolution or contents.resolution
     if wanted > contents.resolution:
         raise DatasetError(

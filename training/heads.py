@@ -55,10 +55,15 @@ class ParameterHeads(HeadSource):
         self.topology = model.topology
         self._models = {torch.device("cpu"): model}
 
+    @property
+    def model(self) -> HeadModel:
+        """The head model, on the CPU."""
+        return self._models[torch.device("cpu")]
+
     def rows(self, rows: Tensor) -> ParameterHeads:
         """Some of the heads; `rows` [N] int64."""
         identities = None if self.identities is None else self.identities[rows]
-        return ParameterHeads(self.params[rows], self._models[torch.device("cpu")], self.name, identities)
+        return ParameterHeads(self.params[rows], self.model, self.name, identities)
 
     def read(self, row: int) -> HeadParams:
         """One row of the table."""
@@ -79,19 +84,21 @@ class ParameterHeads(HeadSource):
 class MeshHeads(HeadSource):
     """One OBJ file and one landmark file per image, in object units, as published."""
 
-    def __init__(self, storage: Storage, meshes: Sequence[str], landmarks: Sequence[str], topology: Topology) -> None:
+    def __init__(self, storage: Storage, meshes: Sequence[str], landmarks: Sequence[str], topology: Topology, topology_name: str) -> None:
         self._storage = storage
-        self._meshes = meshes
-        self._landmarks = landmarks
+        self.topology_name = topology_name
+        """The mesh that the topology was read from."""
+        self.meshes = meshes
+        self.landmarks = landmarks
         self._vertex_count = len(topology.guide_colors)
         self.topology = topology
         self.name = ""
 
     def read(self, row: int) -> HeadMesh:
         """Read both files and bring them to world units."""
-        mesh = self._meshes[row]
+        mesh = self.meshes[row]
         vertices = read_vertices(self._storage.read(mesh), self._storage.display(mesh), self._vertex_count)
-        name = self._landmarks[row]
+        name = self.landmarks[row]
         landmarks = read_landmarks(self._storage.read(name), self._storage.display(name))
         return HeadMesh(vertices[None] * OBJECT_TO_WORLD, landmarks[None] * OBJECT_TO_WORLD)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,7 +43,7 @@ class Contents:
     """A data set that was found and whose labels are sound."""
 
     storage: Storage
-    images: list[str]
+    images: Sequence[str]
     """File names inside `storage`, n of them."""
     labels: Tensor
     """[n, 25] float32."""
@@ -53,6 +53,8 @@ class Contents:
     """Side length of the stored images."""
     left_out: dict[str, int]
     """Why images are not among the items, and how many."""
+    shard_sizes: tuple[int, ...] = ()
+    """Items in each shard, in the order of the items; empty where there are no shards."""
 
 
 def stop(error: DatasetError) -> None:
@@ -105,7 +107,7 @@ def _own_contents(storage: Storage, complain: Complain) -> Contents:
     resolution = index.get("resolution")
     if not isinstance(resolution, int) or resolution < 1:
         raise DatasetError(f"{shown}: the entry 'resolution' must be the side length of the images in pixels; make the data set again.")
-    heads = _own_heads(storage, index, names)
+    heads = load_heads(storage, index, names)
     kept, labels = _sound_labels(storage, {name: name for name in names}, table, shown, complain)
     if len(kept) < len(names):
         row = {name: number for number, name in enumerate(names)}
@@ -129,7 +131,7 @@ def _unlabelled(image: str, shown: str) -> DatasetError:
     return DatasetError(f"{image}: has no label in {shown}; add its 25 camera numbers there or remove the image.")
 
 
-def _own_heads(storage: Storage, index: dict[str, Any], names: list[str]) -> ParameterHeads:
+def load_heads(storage: Storage, index: dict[str, Any], names: Sequence[str]) -> ParameterHeads:
     """The head model that the index names, if it is the same one, and the rows of `heads.npz`."""
     shown = storage.display(INDEX_NAME)
     head = index.get("head")
@@ -187,8 +189,10 @@ def _published_contents(storage: Storage, folder: str, complain: Complain, uv_ma
         )
     _report_left_out(storage, left_out, len(images))
     kept, labels = _sound_labels(storage, {key: images[key] for key in images if key in has_both}, table, shown, complain)
-    topology = _first_topology(storage, [f"{meshes}/{stems[key]}.obj" for key in kept], uv_mask)
-    heads = MeshHeads(storage, [f"{meshes}/{stems[key]}.obj" for key in kept], [f"{landmarks}/{stems[key]}.txt" for key in kept], topology)
+    topology, origin = _first_topology(storage, [f"{meshes}/{stems[key]}.obj" for key in kept], uv_mask)
+    heads = MeshHeads(
+        storage, [f"{meshes}/{stems[key]}.obj" for key in kept], [f"{landmarks}/{stems[key]}.txt" for key in kept], topology, origin
+    )
     names = [images[key] for key in kept]
     return Contents(storage, names, labels, heads, _common_size(storage, names), left_out)
 
@@ -227,12 +231,12 @@ def _sound_labels(
     return kept, labels
 
 
-def _first_topology(storage: Storage, meshes: list[str], uv_mask: Path | None) -> Topology:
+def _first_topology(storage: Storage, meshes: list[str], uv_mask: Path | None) -> tuple[Topology, str]:
     """That of the first mesh; of a later one where that is damaged, which is complained about when it is read."""
     damage = []
     for name in meshes[:SIZE_PROBES]:
         try:
-            return read_topology(storage.read(name), storage.display(name), uv_mask)
+            return read_topology(storage.read(name), storage.display(name), uv_mask), name
         except DatasetError as error:
             damage.append(error)
     raise damage[0]

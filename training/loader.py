@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import signal
 import threading
@@ -16,10 +17,13 @@ from dnnlib.errors import DatasetError, UserError
 from training.batch import Batch
 from training.broken import BrokenFiles, Reading, SoundReader
 from training.dataset import PortraitDataset
+from training.prefetch import ShardPrefetcher
 from training.sampler import LaneOrder, Order, SampleOrder, shares
 
 CACHE_BYTES = 1 << 30
 """Decoded items kept in memory where no worker processes are used."""
+LOOK_AHEAD = 16
+"""Every so many batches the next shards are looked up."""
 RESTARTS = 10
 """Lost workers that a run survives."""
 
@@ -55,6 +59,7 @@ def load_batches(
 
     Raises:
         ValueError: the batch cannot be cut into so many equal shares.
+        UserError: the cache for shards is too small for what is needed at once.
     """
     if size % ranks or not 0 <= rank < ranks:
         raise ValueError(f"batches: rank {rank} of {ranks}, {size} items; need equal shares")
@@ -93,7 +98,8 @@ class BatchStream(Iterator[Batch]):
         self.broken = BrokenFiles(dataset, max_broken)
         """The broken samples that this process has met."""
         self._dataset, self._order, self._share, self._workers, self._pin = dataset, order, share, workers, pin
-        self._restarts = 0
+        self._restarts, self._batches = 0, 0
+        self._ahead = self._prefetcher()
         self._readings: Iterator[Any] | None = None
 
     def __next__(self) -> Batch:
@@ -102,6 +108,8 @@ class BatchStream(Iterator[Batch]):
             try:
                 if self._readings is None:
                     self._readings = self._read()
+                if self._ahead is not None and self._batches % LOOK_AHEAD == 0:
+                    self._ahead.tell(self._share.next)
                 reading = next(self._readings)
                 break
             except RuntimeError as error:  # what the loader raises when a worker is gone
@@ -112,11 +120,21 @@ class BatchStream(Iterator[Batch]):
             raise reading
         self.broken.add(reading.broken)
         self._share.next += self._share.size
+        self._batches += 1
         return reading.batch
 
     def close(self) -> None:
-        """End the workers; the stream can still be read on, with new ones."""
+        """End workers and threads."""
         self._readings = None
+        if self._ahead is not None:
+            self._ahead.close()
+
+    def _prefetcher(self) -> ShardPrefetcher | None:
+        """For shards behind a URL."""
+        storage, order = self._dataset.shards, self._order
+        if storage is None or storage.cache is None or not isinstance(order, LaneOrder):
+            return None
+        return ShardPrefetcher(storage, copy.deepcopy(order), order.lanes_of(self._share.rank, self._share.ranks))
 
     def _read(self) -> Iterator[Any]:
         """Readings, or errors as values, from the next position on."""

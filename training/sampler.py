@@ -129,6 +129,11 @@ class LaneOrder:
         """The shard that holds an item."""
         return int(torch.searchsorted(self._ends, item, right=True))
 
+    def lanes_of(self, rank: int, ranks: int) -> range:
+        """The lanes that a process reads, also in part."""
+        share = self._batch // ranks
+        return range(rank * share // self._group, -(-(rank + 1) * share // self._group))
+
     def ahead(self, position: int, lanes: range, count: int = 2) -> list[int]:
         """Shards that some lanes read from the batch at `position` on: what each reads now, then what each reads next, and so on."""
         walks = [self._walk(position, lane) for lane in lanes]
