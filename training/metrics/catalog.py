@@ -55,6 +55,13 @@ METRICS: dict[str, Metric] = {
         Metric("fid", "Fréchet inception distance", "distribution", "training.metrics.fid:measure", ("detector",)),
         Metric("kid", "kernel inception distance", "distribution", "training.metrics.kid:measure", ("detector",)),
         Metric("pr", "improved precision and recall", "distribution", "training.metrics.precision_recall:measure", ("detector",)),
+        Metric("aed", "average expression distance", "avatar", "training.metrics.obedience:measure_expression", ("heads",)),
+        Metric("apd", "average head-pose distance", "avatar", "training.metrics.obedience:measure_pose", ("heads",)),
+        Metric("akd", "average keypoint distance", "avatar", "training.metrics.obedience:measure_landmarks", ("heads",)),
+        Metric("gaze", "gaze error", "avatar", "training.metrics.obedience:measure_gaze", ("heads",)),
+        Metric(
+            "response", "jaw, gaze, lids and smile: commanded and read", "avatar", "training.metrics.obedience:measure_response", ("heads",)
+        ),
     )
 }
 
