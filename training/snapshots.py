@@ -81,7 +81,7 @@ def build_grid(dataset: PortraitDataset, config: TrainConfig) -> SampleGrid:
     draws = Draws(config.run.seed)
     chosen = draws.permutation("grid", 0, len(dataset))[:count].tolist()
     latents = draws.normal("grid z", torch.arange(count), config.model.generator.latent_size)
-    return SampleGrid(dataset, dataset.read(chosen), latents, min(columns, count), config.run.part)
+    return SampleGrid(dataset, dataset.read_sound(chosen), latents, min(columns, count), config.run.part)
 
 
 def save_snapshot(folder: Path, state: TrainState, config: TrainConfig) -> Path:

@@ -34,7 +34,7 @@ class SnapshotMetrics:
             return {}
         if self._batch is None or self._reference is None:
             order = Draws(self.config.run.seed).permutation("watched", 0, len(self.dataset))
-            self._batch = self.dataset.read(order[:IMAGES].tolist())
+            self._batch = self.dataset.read_sound(order[:IMAGES].tolist())
             self._reference = prepare(self._batch.image)
         levels = distance(prepare(self._fakes(generator, self._batch)), self._reference)
         figures = {f"metrics/swd_{level}": value for level, value in levels.items()}
