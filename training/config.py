@@ -186,7 +186,7 @@ class DataConfig:
     """What the run reads."""
 
     path: str
-    """Folder or zip file."""
+    """Folder, zip file, or URL of shards."""
     uv_mask: str | None = None
     """For mesh-only data: a grey image in UV layout, white on face and eyes."""
     holdout: int = 0
@@ -197,6 +197,14 @@ class DataConfig:
     """Loader processes; 0 reads in the training process and keeps decoded images in memory."""
     max_broken: int = 100
     """So many different samples may be damaged; another one is shown in the place of each. More end the run."""
+    cache: str | None = None
+    """Folder for shards that come from a URL; None is below the user's cache folder."""
+    cache_gb: float = 64.0
+    """The shards in it take at most so many GB (10⁹ bytes)."""
+
+    def __post_init__(self) -> None:
+        if self.max_broken < 0 or self.cache_gb <= 0:
+            raise ConfigError(f"data: --max-broken={self.max_broken}, --data-cache-gb={self.cache_gb:g}; need at least 0, and more than 0")
 
 
 @dataclass(frozen=True, kw_only=True)

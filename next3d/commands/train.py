@@ -80,7 +80,7 @@ def setting(name: str, field: str, **settings: Any) -> Callable[[_Command], _Com
 @click.command()
 @option("--outdir", type=OUTPUT_DIR, required=True, help="Where the numbered run folder goes.")
 @option("--cfg", required=True, metavar="PRESET", help=f"Networks and defaults: {', '.join(PRESETS)}.")
-@option("--data", type=click.Path(), required=True, help="Data set: a folder or a zip, ours or as published.")
+@option("--data", type=click.Path(), required=True, help="Data set: a folder, a zip, or the URL of shards.")
 @option("--gpus", type=AT_LEAST_1, default=1, show_default=True, help="Number of GPUs; without a GPU, 1 is the CPU.")
 @setting("--batch", "run.batch", type=AT_LEAST_1, help="Samples per step, over all GPUs.  [preset]")
 @setting("--batch-gpu", "run.batch_gpu", type=AT_LEAST_1, help="Samples at once; gradients add up over the rest.  [the whole batch]")
@@ -115,6 +115,8 @@ def setting(name: str, field: str, **settings: Any) -> Callable[[_Command], _Com
 @setting("--holdout", "data.holdout", type=click.IntRange(min=0), help="Leave the last images out of training, for measuring.  [0]")
 @setting("--workers", "data.workers", type=click.IntRange(min=0), help="Loader processes; 0 keeps images in memory.  [3 on a GPU, else 0]")
 @setting("--max-broken", "data.max_broken", type=click.IntRange(min=0), help="Damaged samples to leave out before giving up.  [100]")
+@setting("--data-cache", "data.cache", type=click.Path(file_okay=False), help="Where shards from URLs are kept.  [~/.cache/next3d/shards]")
+@setting("--data-cache-gb", "data.cache_gb", type=POSITIVE, help="Their limit, GB.  [64]")
 @option("--threads", type=AT_LEAST_1, help="CPU threads.  [physical cores]")
 @click.option("-n", "--dry-run", "--dry_run", "dry_run", is_flag=True, help="Print the configuration and what it costs; write nothing.")
 @click.pass_context
@@ -165,11 +167,13 @@ def _launch(
     import torch
 
     from training.dataset import open_dataset
+    from training.remote import FileCache, default_cache
     from training.folders import run_name
     from training.loop import train as run_training
     from training.summary import describe
 
-    dataset = open_dataset(config.data.path, config.model.generator.image_resolution, uv_mask=config.data.uv_mask)
+    cache = FileCache(Path(config.data.cache) if config.data.cache else default_cache(), config.data.cache_gb)
+    dataset = open_dataset(config.data.path, config.model.generator.image_resolution, uv_mask=config.data.uv_mask, cache=cache)
     dataset = dataset.without_last(config.data.holdout)
     generator = replace(config.model.generator, head=dataset.head_name)
     config = replace(config, model=replace(config.model, generator=generator))
