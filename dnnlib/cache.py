@@ -104,7 +104,9 @@ def _fetch(file: PublishedFile, target: Path) -> None:
             announced = answer.headers.get("Content-Length")
             received = _copy(answer, out)
     except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
-        raise UserError(f"{file.url}: cannot be fetched ({getattr(error, 'reason', error)}); {advice}") from error
+        # What the server says ("HTTP Error 404: Not Found"), or what stood in the way of asking it.
+        reason = error if isinstance(error, urllib.error.HTTPError) else getattr(error, "reason", error)
+        raise UserError(f"{file.url}: cannot be fetched ({reason}); {advice}") from error
     if announced is not None and received != int(announced):
         raise UserError(f"{file.url}: the download broke off after {received} of {announced} bytes; {advice}")
 

@@ -79,7 +79,11 @@ def load_detector(path: Path | str, device: torch.device | str = "cpu") -> Detec
 def _read(path: Path) -> dict[str, Tensor]:
     """Tensors of either kind of file."""
     if path.suffix != ".safetensors":
-        return read_torch_file(path)
+        try:
+            return read_torch_file(path)
+        except CheckpointError as error:
+            programs = "detectors that come with StyleGAN (.pt, .pkl) are programs and never run"
+            raise CheckpointError(f"{str(error).rstrip('.')}; {programs}: {_ADVICE}.") from error
     try:
         return load_file(path)
     except FileNotFoundError as error:
