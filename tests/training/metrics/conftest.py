@@ -9,11 +9,16 @@ import pytest
 import torch
 from torch import Tensor
 
+from next3d.head import load_head
 from next3d.head.model import HeadModel, HeadParams, Joint
 from next3d.head.topology import Topology
 from next3d.render.cameras import orbit_camera
+from next3d.synthetic.generate import SyntheticConfig, write_dataset
 from next3d.types import Camera, HeadMesh
+from training.dataset import PortraitDataset, open_dataset
+from training.metrics.context import Context, MetricSettings
 from training.metrics.scenes import Scenes
+from training.metrics.truth import TruthSampler
 
 SIZE = 64
 HALF = 0.27
@@ -126,3 +131,23 @@ def mask_scenes(count: int, seed: int) -> Scenes:
 def frontal(count: int) -> Camera:
     """Frontal portrait cameras."""
     return orbit_camera(torch.zeros(count), torch.zeros(count))
+
+
+@pytest.fixture(scope="session")
+def portraits(tmp_path_factory) -> PortraitDataset:
+    """280 portraits with their ground truth and 80 to hold out, three of each person."""
+    path = tmp_path_factory.mktemp("portraits") / "portraits.zip"
+    write_dataset(SyntheticConfig(count=360, resolution=64, seed=0, per_identity=3), path)
+    return open_dataset(path)
+
+
+@pytest.fixture(scope="session")
+def truth(portraits) -> TruthSampler:
+    """A "generator" that shows what it is told."""
+    return TruthSampler(load_head(portraits.head_name), portraits.resolution)
+
+
+@pytest.fixture(scope="session")
+def avatar_context(portraits, truth) -> Context:
+    """The truth under test; what is fitted is fitted once for all tests."""
+    return Context(sampler=truth, latent_size=8, dataset=portraits, settings=MetricSettings(people=64, holdout=80, fitting=280))
