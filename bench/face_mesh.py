@@ -32,8 +32,13 @@ EYES = {
     "right": ((33, 133), ((160, 144), (159, 145), (158, 153)), 468),
     "left": ((263, 362), ((387, 373), (386, 374), (385, 380)), 473),
 }
-NOSE_BRIDGE, CHIN = 168, 152
+NOSE_BASE, CHIN = 2, 152
+JAW_WEIGHTS, JAW_REST = np.array([1.91, -1.12, 1.07, 0.96, 1.25, 1.07, -0.12]), 0.05
+"""From `jaw_distances` to radians: least squares over the portraits of other seeds than those that are judged
+(`python -m bench.portraits --fit`)."""
 
+_LOOKS = 4
+"""How often a detector that follows a face looks at a picture that stands still."""
 _SAMPLES = torch.tensor([[1, 1, 1], [4, 1, 1], [1, 4, 1], [1, 1, 4], [3, 3, 0], [0, 3, 3], [3, 0, 3]], dtype=torch.float32)
 """Places tried in each triangle."""
 
@@ -41,22 +46,45 @@ _SAMPLES = torch.tensor([[1, 1, 1], [4, 1, 1], [1, 4, 1], [1, 1, 4], [3, 3, 0], 
 class FaceMesh:
     """Finds faces in single pictures."""
 
-    def __init__(self, detector: Any) -> None:
+    def __init__(self, detector: Any, follower: Any) -> None:
         self._detector = detector
+        self._follower = follower
 
     def find(self, image: Pixels) -> list[Array]:
         """Points [478, 3] of each face in an RGB image [H, W, 3]: pixels, and depth on the same scale."""
-        found = self._detector.process(image).multi_face_landmarks or []
-        scale = np.array([image.shape[1], image.shape[0], image.shape[1]])
-        return [np.array([[point.x, point.y, point.z] for point in face.landmark]) * scale for face in found]
+        return _faces(self._detector, image)
+
+    def follow(self, image: Pixels) -> Array | None:
+        """The points [478, 3] of one face, found as in a film that stands still: each look begins where the last one saw the face."""
+        self._follower.reset()
+        seen: list[Array] = []
+        for _ in range(_LOOKS):
+            seen = _faces(self._follower, image)
+        return seen[0] if seen else None
+
+    def read(self, image: Pixels, control: str) -> float | None:
+        """What the points say about a control: the mean over the picture and its mirror image; None where no face is found."""
+        plain, mirrored = self.follow(image), self.follow(np.ascontiguousarray(image[:, ::-1]))
+        if plain is None or mirrored is None:
+            return None
+        return (READERS[control](plain) + (-1 if control == "gaze" else 1) * READERS[control](mirrored)) / 2
+
+
+def _faces(detector: Any, image: Pixels) -> list[Array]:
+    found = detector.process(image).multi_face_landmarks or []
+    scale = np.array([image.shape[1], image.shape[0], image.shape[1]])
+    return [np.array([[point.x, point.y, point.z] for point in face.landmark]) * scale for face in found]
 
 
 @contextmanager
 def open_face_mesh() -> Iterator[FaceMesh]:
-    """The detector, for up to two faces per picture."""
-    solutions: Any = importlib.import_module("mediapipe").solutions
-    with solutions.face_mesh.FaceMesh(static_image_mode=True, max_num_faces=2, refine_landmarks=True) as detector:
-        yield FaceMesh(detector)
+    """The detector: for up to two faces in single pictures, and for one that it follows."""
+    make: Any = importlib.import_module("mediapipe").solutions.face_mesh.FaceMesh
+    with (
+        make(static_image_mode=True, max_num_faces=2, refine_landmarks=True) as detector,
+        make(static_image_mode=False, max_num_faces=1, refine_landmarks=True) as follower,
+    ):
+        yield FaceMesh(detector, follower)
 
 
 def regions() -> dict[str, list[int]]:
@@ -88,10 +116,26 @@ def eye_distance(points: Array) -> float:
     return float(np.linalg.norm(points[OUTER_EYE_CORNERS[0], :2] - points[OUTER_EYE_CORNERS[1], :2]))
 
 
+def jaw_distances(points: Array) -> Array:
+    """[7] distances in three dimensions from points [478, 3], which turning the head leaves alone; 1 is that of the outer eye corners.
+
+    The gap between the lips; nose to chin; nose to upper lip; height of the upper and of the lower lip; lower lip to chin; mouth's width.
+    """
+
+    def between(first: int, second: int) -> float:
+        return float(np.linalg.norm(points[first] - points[second]))
+
+    gap = np.mean([between(up, low) for up, low in INNER_LIPS])
+    rest = [between(*pair) for pair in ((NOSE_BASE, CHIN), (NOSE_BASE, 0), (0, 13), (14, 17), (17, CHIN), (78, 308))]
+    return np.array([gap, *rest]) / between(*OUTER_EYE_CORNERS)
+
+
 def read_jaw(points: Array) -> float:
-    """How far the mouth is open: the gap between the lips, relative to the face's height."""
-    gap = np.mean([np.linalg.norm(points[up] - points[low]) for up, low in INNER_LIPS])
-    return float(gap / eye_distance(points))
+    """How far the jaw is open, radians: the gap between the lips, and how much the way from nose over lips to chin bends.
+
+    Lips part without the jaw, too; a chin that swings down and back is nearer to the nose than that way is long.
+    """
+    return float(JAW_WEIGHTS @ jaw_distances(points)) + JAW_REST
 
 
 def read_blink(points: Array) -> float:

@@ -166,7 +166,7 @@ def _visor(dome: Tensor, center: Tensor) -> tuple[Tensor, Tensor]:
     return sheet.reshape(-1, 3), sheet_faces(_BRIM_COLUMNS, _BRIM_ROWS, closed=False)
 
 
-def make_beard(volume: float, vertices: Tensor, normals: Tensor, surface: HeadSurface) -> tuple[Tensor, Tensor, Tensor]:
+def make_beard(volume: float, vertices: Tensor, normals: Tensor, surface: HeadSurface) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Hair that stands off the skin where beards grow.
 
     Args:
@@ -176,19 +176,19 @@ def make_beard(volume: float, vertices: Tensor, normals: Tensor, surface: HeadSu
         surface: of the head.
 
     Returns:
-        Vertices [B, 3], triangles [T, 3] and direction of hair [B, 3]; its edges dip below the skin.
+        Vertices [B, 3], triangles [T, 3], direction of hair [B, 3], and how dense it is [B], in [0, 1]; its edges dip below the skin.
     """
     index, faces = _beard_patch(surface)
     fields = SkinFields.from_columns(surface.skin_columns[index])
     share = smooth(fields.beard * (1 - fields.lips), 0.05, 1.05)
     lowest = smooth(fields.up, float(fields.up.quantile(0.6)), float(fields.up.min()))
-    thickness = (volume * (0.55 + 0.45 * lowest) + 0.006) * share - 0.006
+    thickness = (volume * (0.55 + 0.45 * lowest) + 0.003) * share - 0.003
     wave = 1 + 0.22 * torch.sin(fields.across * 170 + 30 * fields.up) * torch.sin(fields.up * 110)
     grown = vertices[index] + normals[index] * (thickness * torch.where(thickness > 0, wave, 1.0))[:, None]
     grown = grown - torch.tensor([0.0, 0.5, 0.0]) * (thickness.clamp_min(0) * lowest)[:, None]
     down = torch.tensor([0.0, -1.0, 0.15]).expand(len(index), 3)
     flat = down - (down * normals[index]).sum(dim=1, keepdim=True) * normals[index]
-    return grown, faces, F.normalize(flat, dim=1)
+    return grown, faces, F.normalize(flat, dim=1), share
 
 
 @lru_cache(maxsize=2)

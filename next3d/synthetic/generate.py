@@ -19,6 +19,7 @@ from dnnlib.errors import UserError
 from next3d.head import load_head
 from next3d.head.model import HeadModel
 from next3d.synthetic.render import render_sample
+from next3d.synthetic.sampling import PORTRAIT_CAMERAS, CameraRange
 from next3d.synthetic.writer import EncodedPortrait, PortraitWriter, encode, open_sink
 
 MIN_RESOLUTION, MAX_RESOLUTION = 16, 1024
@@ -64,6 +65,8 @@ class SyntheticConfig:
     """Consecutive images that show one person."""
     further_truth: bool = False
     """Also write normals and 478 landmarks."""
+    cameras: CameraRange = PORTRAIT_CAMERAS
+    """Where cameras stand; the same seed shows the same people doing the same, seen from elsewhere."""
 
     def __post_init__(self) -> None:
         if self.count < 1:
@@ -79,7 +82,7 @@ class SyntheticConfig:
         """One photo of person `index // per_identity`, in clothes, light and moment of its own."""
         identity = index // self.per_identity
         person = identity * self.per_identity
-        portrait = render_sample(head, self.seed, index, self.resolution, person=person, further=self.further_truth)
+        portrait = render_sample(head, self.seed, index, self.resolution, person=person, further=self.further_truth, cameras=self.cameras)
         return encode(portrait, identity=identity)
 
     def notes(self) -> Mapping[str, object]:

@@ -78,7 +78,7 @@ def paint_skin(fields: SkinFields, skin: Skin, brows: Brows, hair: Hair) -> Pain
         albedo = _tinted(albedo, (0.70, 0.52, 0.42), smooth(grain[:, 2], 0.9, 1.6) * fields.freckles * skin.freckles)
     bristles = noise(fields.across * 5 + skin.noise_offset[1], fields.up * 3 + skin.noise_offset[0])[:, 2]
     if skin.stubble:
-        density = min(skin.stubble * 0.6, 0.5) * (0.88 + 0.12 * bristles) * (1 - fields.lips)
+        density = min(skin.stubble * 0.55, 0.45) * (0.8 + 0.25 * bristles) * (1 - fields.lips)
         color = _rgb(hair.color) * min(0.8, 0.16 / float(hair.color.max()))  # beards of fair people are darker than their hair
         albedo = _blend(albedo, color + 0.15 * albedo, (fields.beard * density).clamp(0, 1))
     albedo = _blend(albedo, _rgb(skin.lips) * (1 + 0.06 * grain[:, 1:2]), smooth(fields.lips, 0.25, 0.75))
@@ -160,6 +160,13 @@ def paint_hair(local: Tensor, hair: Hair) -> Paint:
     strand = 0.30 * fine[:, 1] + 0.20 * fine[:, 2] + 0.25 * broad[:, 1]
     shade = torch.exp(hair.streaks * 0.8 * strand) * (0.82 + 0.25 * along)
     return Paint(_rgb(hair.color) * shade[:, None], (0.6 + 0.4 * torch.tanh(strand)).clamp(0, 1))
+
+
+def beard_cover(local: Tensor, density: Tensor, hair: Hair) -> Tensor:
+    """How much of the skin [P] a beard of some density [P] hides at (across, up, ...): strand by strand less towards its edges."""
+    seed = (hair.shape_seed % 997) / 997
+    strands = noise(local[:, 0] * 9 + seed, local[:, 1] * 2.5 + seed)
+    return smooth(density + 0.16 * strands[:, 2] + 0.08 * strands[:, 1], 0.05, 0.6)
 
 
 def paint_clothes(local: Tensor, clothes: Clothes) -> Paint:

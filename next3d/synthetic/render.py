@@ -22,10 +22,10 @@ from next3d.synthetic.dense import dense_embedding
 from next3d.synthetic.draws import numpy_stream
 from next3d.synthetic.geometry import light_view
 from next3d.synthetic.looks import Extras, Look, sample_look
-from next3d.synthetic.paint import Paint, paint_body, paint_clothes, paint_eyes, paint_hair, paint_mouth, paint_skin
+from next3d.synthetic.paint import Paint, beard_cover, paint_body, paint_clothes, paint_eyes, paint_hair, paint_mouth, paint_skin
 from next3d.synthetic.portrait import FurtherTruth, Portrait, Segment
-from next3d.synthetic.sampling import keyed_camera, keyed_params
-from next3d.synthetic.scene import Points, Scene, build_scene, locate
+from next3d.synthetic.sampling import PORTRAIT_CAMERAS, CameraRange, keyed_camera, keyed_params
+from next3d.synthetic.scene import BEARD, Points, Scene, build_scene, locate
 from next3d.synthetic.shading import Light, shade_eyes, shade_glossy, shade_hair, shade_matte, shade_skin, surroundings
 from next3d.synthetic.skin_fields import SkinFields
 from next3d.synthetic.surface import HeadSurface, Material, head_surface
@@ -51,6 +51,7 @@ _SEGMENTS = {
     Material.CLOTHES: Segment.CLOTHES,
     Material.HAIR: Segment.HAIR,
     Material.EXTRA: Segment.EXTRA,
+    Material.HAT: Segment.EXTRA,
 }
 
 
@@ -72,6 +73,7 @@ def render_sample(
     params: HeadParams | None = None,
     moment: int | None = None,
     further: bool = False,
+    cameras: CameraRange = PORTRAIT_CAMERAS,
 ) -> Portrait:
     """Sample `index` of the data set with this seed, whatever else is rendered.
 
@@ -84,6 +86,7 @@ def render_sample(
         params: other head parameters in the same picture.
         moment: draws the sensor's noise; None for `index`.
         further: also make the ground truth that is not always wanted.
+        cameras: where the camera may stand.
     """
     background = draw_background(numpy_stream(seed, index, "background"), resolution)
     params = keyed_params(head, seed, index, person) if params is None else params
@@ -93,7 +96,7 @@ def render_sample(
         film = None
     else:
         film = Film(draw_effects(numpy_stream(seed, index, "effects")), numpy_stream(seed, index if moment is None else moment, "sensor"))
-    return render_portrait(head, params, keyed_camera(seed, index), look, background, film=film, further=further)
+    return render_portrait(head, params, keyed_camera(seed, index, cameras), look, background, film=film, further=further)
 
 
 @torch.no_grad()
@@ -217,7 +220,8 @@ def _shade(scene: Scene, fragments: Fragments, camera: Camera, surface: HeadSurf
     samples = choose_samples(fragments.face[0], scene.materials)
     face = fragments.face.flatten().index_select(0, samples.place)
     points = locate(scene, face, fragments.barycentrics.reshape(-1, 3).index_select(0, samples.place))
-    lamp = light_view(scene.vertices, scene.faces, torch.from_numpy(look.lighting.lamp_direction), SHADOW_SIZE)
+    thick = scene.faces[scene.materials != Material.EXTRA]
+    lamp = light_view(scene.vertices, thick, torch.from_numpy(look.lighting.lamp_direction), SHADOW_SIZE)
     view = F.normalize(camera.cam2world[0, :3, 3] - points.position, dim=1)
     normals = F.normalize(points.normal, dim=1)
     # Sheets are seen from both sides; their inside is darker.
@@ -249,14 +253,23 @@ def _shade_material(material: Material, points: Points, light: Light, chosen: Te
         return shade_skin(paint_body(count, look.skin), light, lighting)
     if material == Material.HAIR:
         direction = F.normalize(points.direction[chosen], dim=1)
-        return shade_hair(paint_hair(points.local[chosen], look.hair), direction, light, lighting)
+        hair = shade_hair(paint_hair(points.local[chosen], look.hair), direction, light, lighting)
+        return _with_skin_below(hair, points.local[chosen], light, look) if look.extras.beard else hair
     if material == Material.EYE:
         return shade_eyes(paint_eyes(points.local[chosen], surface, look.eyes), light, lighting)
-    if material == Material.EXTRA:
+    if material in (Material.EXTRA, Material.HAT):
         return shade_glossy(Paint(points.local[chosen], points.direction[chosen, 0]), light, lighting)
     if material == Material.CLOTHES:
         return shade_matte(paint_clothes(points.local[chosen], look.clothes), light, lighting)
     return shade_matte(paint_mouth(material, count), light, lighting)
+
+
+def _with_skin_below(hair: Tensor, local: Tensor, light: Light, look: Look) -> Tensor:
+    """Light [P, 3] leaving hair, with skin that shows through where a beard is thin."""
+    thin = (local[:, 2] >= BEARD).nonzero()[:, 0]
+    cover = beard_cover(local[thin], local[thin, 2] - BEARD, look.hair)[:, None]
+    below = shade_skin(paint_body(len(thin), look.skin), light[thin], look.lighting)
+    return hair.index_copy(0, thin, torch.lerp(below, hair[thin], cover))
 
 
 def _develop(

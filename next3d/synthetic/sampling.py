@@ -5,12 +5,14 @@ Mouths and gazes are drawn more widely than a photo album has them: a generator 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from dnnlib.errors import UserError
 from next3d.head.model import HeadModel, HeadParams, Joint
 from next3d.render.cameras import orbit_camera
 from next3d.synthetic.draws import torch_stream
@@ -25,9 +27,6 @@ GAZE_RANGE = (0.25, 0.4)
 BLINK_SHARE = 0.12
 SHAPE_LIMIT = 2.2
 """Shape coefficients are normal, cut off here (standard deviations)."""
-CAMERA_SIGMA = (0.3, 0.15)
-"""Standard deviation of camera yaw and pitch, radians (the spread of EG3D's FFHQ labels)."""
-CAMERA_LIMIT = (0.75, 0.4)
 
 _FEELINGS = {
     # name: (share of samples in which it is active, largest strength)
@@ -165,12 +164,56 @@ def _by_name(names: tuple[str, ...], strengths: Mapping[str, Tensor], count: int
     return torch.stack([strengths.get(name, nothing) for name in names], dim=1) if names else torch.zeros(count, 0)
 
 
-def sample_camera(generator: torch.Generator, count: int) -> Camera:
-    """Portrait cameras: normal in yaw and pitch, 2.7 from the origin, looking at it."""
-    draws = torch.randn(count, 2, generator=generator) * torch.tensor(CAMERA_SIGMA)
-    limit = torch.tensor(CAMERA_LIMIT)
-    angles = draws.clamp(-limit, limit)
-    return orbit_camera(angles[:, 0], angles[:, 1])
+@dataclass(frozen=True, kw_only=True)
+class CameraRange:
+    """Where cameras stand, all looking at the world's origin; angles in radians. The defaults are the spread of EG3D's FFHQ labels."""
+
+    yaw_std: float = 0.3
+    """Standard deviation."""
+    pitch_std: float = 0.15
+    yaw_limit: float = 0.75
+    """Larger angles are cut off."""
+    pitch_limit: float = 0.4
+    even: bool = False
+    """Spread yaw and pitch evenly between their limits instead."""
+    roll: float = 0.0
+    """Largest turn about the line of sight; evenly spread."""
+    distance: float = 0.0
+    """How much nearer or further than 2.7 at most, as a part of it; evenly spread."""
+    focal: float = 0.0
+    """The same for the focal length."""
+
+    def __post_init__(self) -> None:
+        turn, part = (0.0, math.pi), (0.0, 0.5)
+        ranges = {"yaw_std": turn, "pitch_std": turn, "yaw_limit": turn, "pitch_limit": (0.0, 1.4), "roll": turn, "distance": part}
+        for name, (low, high) in (ranges | {"focal": part}).items():
+            if not low <= getattr(self, name) <= high:
+                raise UserError(f"cameras: {name} is {getattr(self, name):g}, expected {low:g} to {high:g} (radians, or parts).")
+
+
+PORTRAIT_CAMERAS = CameraRange()
+WIDE_CAMERAS = CameraRange(yaw_limit=math.pi / 2, pitch_limit=math.radians(30), even=True, roll=math.radians(15), distance=0.15, focal=0.15)
+"""From profile to profile, for trackers and for views that photos lack."""
+
+
+def sample_camera(generator: torch.Generator, count: int, cameras: CameraRange = PORTRAIT_CAMERAS) -> Camera:
+    """Cameras that look at the world's origin; another range draws the same numbers and uses them differently."""
+    draws = torch.randn(count, 2, generator=generator)
+    limit = torch.tensor([cameras.yaw_limit, cameras.pitch_limit])
+    if cameras.even:
+        yaw, pitch = (limit * torch.erf(draws / math.sqrt(2))).unbind(dim=1)
+    else:
+        yaw, pitch = (draws * torch.tensor([cameras.yaw_std, cameras.pitch_std])).clamp(-limit, limit).unbind(dim=1)
+    camera = orbit_camera(yaw, pitch)
+    roll, distance, focal = (2 * torch.rand(count, 3, generator=generator) - 1).unbind(dim=1)
+    cam2world, intrinsics = camera.cam2world.clone(), camera.intrinsics.clone()
+    if cameras.roll:
+        cosine, sine = torch.cos(cameras.roll * roll)[:, None], torch.sin(cameras.roll * roll)[:, None]
+        right, down = camera.cam2world[:, :3, 0], camera.cam2world[:, :3, 1]
+        cam2world[:, :3, 0], cam2world[:, :3, 1] = cosine * right + sine * down, cosine * down - sine * right
+    cam2world[:, :3, 3] *= (1 + cameras.distance * distance)[:, None]
+    intrinsics[:, [0, 1], [0, 1]] *= (1 + cameras.focal * focal)[:, None]
+    return Camera(cam2world, intrinsics)
 
 
 def keyed_params(head: HeadModel, seed: int, index: int, person: int | None = None) -> HeadParams:
@@ -181,6 +224,6 @@ def keyed_params(head: HeadModel, seed: int, index: int, person: int | None = No
     return replace(params, shape=sample_params(head, torch_stream(seed, person, "head"), 1).shape)
 
 
-def keyed_camera(seed: int, index: int) -> Camera:
+def keyed_camera(seed: int, index: int, cameras: CameraRange = PORTRAIT_CAMERAS) -> Camera:
     """The camera of one sample of a data set, [1, ...]."""
-    return sample_camera(torch_stream(seed, index, "camera"), 1)
+    return sample_camera(torch_stream(seed, index, "camera"), 1, cameras)

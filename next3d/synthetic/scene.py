@@ -17,6 +17,9 @@ from next3d.synthetic.looks import Extras, Look
 from next3d.synthetic.skin_fields import smooth
 from next3d.synthetic.surface import HeadSurface, Material
 
+BEARD = 8.0
+"""Hair with this, or up to one more, in its third coordinate is a beard as dense as what is beyond it says."""
+
 
 @dataclass(frozen=True)
 class Scene:
@@ -78,25 +81,25 @@ def build_scene(vertices: Tensor, landmarks: Tensor, surface: HeadSurface, look:
     if strands is not None:
         build.add(_columns(strands.vertices, strands.normals, strands.local, strands.direction, None), strands.faces, Material.HAIR)
     if extras.beard:
-        grown, faces, direction = make_beard(extras.beard, vertices, head_normals, surface)
-        local = torch.stack([grown[:, 0], 0.5 + grown[:, 1], torch.full_like(grown[:, 0], 2.0)], dim=1)
+        grown, faces, direction, density = make_beard(extras.beard, vertices, head_normals, surface)
+        local = torch.stack([grown[:, 0], 0.5 + grown[:, 1], BEARD + density], dim=1)
         build.add(_columns(grown, vertex_normals(grown, faces), local, direction, None), faces, Material.HAIR)
-    for piece in _worn(extras, vertices, landmarks, skull, surface, covered=not bool(shown.all())):
+    for piece, material in _worn(extras, vertices, landmarks, skull, surface, covered=not bool(shown.all())):
         shine = torch.tensor([piece.gloss, 0.0, 0.0]).expand_as(piece.vertices)
-        build.add(
-            _columns(piece.vertices, piece_normals(piece), piece.color.expand_as(piece.vertices), shine, None), piece.faces, Material.EXTRA
-        )
+        build.add(_columns(piece.vertices, piece_normals(piece), piece.color.expand_as(piece.vertices), shine, None), piece.faces, material)
     return build.scene()
 
 
-def _worn(extras: Extras, vertices: Tensor, landmarks: Tensor, skull: Tensor, surface: HeadSurface, *, covered: bool) -> Iterator[Piece]:
+def _worn(
+    extras: Extras, vertices: Tensor, landmarks: Tensor, skull: Tensor, surface: HeadSurface, *, covered: bool
+) -> Iterator[tuple[Piece, Material]]:
     """Glasses, earrings (unless hair covers the ears) and hats."""
     if extras.glasses is not None:
-        yield make_glasses(extras.glasses, vertices, landmarks, surface)
+        yield make_glasses(extras.glasses, vertices, landmarks, surface), Material.EXTRA
     if extras.earrings is not None and not covered:
-        yield make_earrings(extras.earrings, vertices, surface)
+        yield make_earrings(extras.earrings, vertices, surface), Material.EXTRA
     if extras.hat is not None:
-        yield make_hat(extras.hat, skull)
+        yield make_hat(extras.hat, skull), Material.HAT
 
 
 @dataclass

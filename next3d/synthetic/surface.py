@@ -40,7 +40,8 @@ class Material(IntEnum):
     CLOTHES = 6
     HAIR = 7
     EXTRA = 8
-    """Glasses, hats, earrings."""
+    """Glasses, earrings: too thin to cast shadows that shadow maps can show."""
+    HAT = 9
 
 
 @dataclass(frozen=True, eq=False)
