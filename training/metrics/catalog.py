@@ -62,6 +62,8 @@ METRICS: dict[str, Metric] = {
         Metric(
             "response", "jaw, gaze, lids and smile: commanded and read", "avatar", "training.metrics.obedience:measure_response", ("heads",)
         ),
+        Metric("views", "multi-view consistency", "avatar", "training.metrics.views:measure_views", ("heads", "generator")),
+        Metric("depth", "depth error against the mesh", "avatar", "training.metrics.views:measure_depth", ("heads", "generator")),
     )
 }
 
@@ -88,6 +90,20 @@ def suite(name: str) -> list[Metric]:
     return [metric for metric in METRICS.values() if name in ("all", metric.suite)]
 
 
+def check(metrics: Sequence[Metric], context: Context, *, skip: bool = False) -> list[Metric]:
+    """The metrics whose needs are met; arguments and errors as those of `measure`."""
+    possible = []
+    for metric in metrics:
+        missing = next((sentence for need in metric.needs if (sentence := context.lacks(need)) is not None), None)
+        if missing is None:
+            possible.append(metric)
+        elif skip:
+            context.say(f"Left out: {metric.name} ({metric.summary}): {missing}")
+        else:
+            raise ConfigError(f"metric {metric.name!r}: {missing}")
+    return possible
+
+
 def measure(metrics: Sequence[Metric], context: Context, *, skip: bool = False) -> list[Figure]:
     """All figures of some metrics. Needs are checked before anything is computed.
 
@@ -99,17 +115,8 @@ def measure(metrics: Sequence[Metric], context: Context, *, skip: bool = False) 
     Raises:
         UserError: a need is not met, or a metric finds something that does not serve.
     """
-    possible = []
-    for metric in metrics:
-        missing = next((sentence for need in metric.needs if (sentence := context.lacks(need)) is not None), None)
-        if missing is None:
-            possible.append(metric)
-        elif skip:
-            context.say(f"Left out: {metric.name} ({metric.summary}): {missing}")
-        else:
-            raise ConfigError(f"metric {metric.name!r}: {missing}")
     figures: list[Figure] = []
-    for metric in possible:
+    for metric in check(metrics, context, skip=skip):
         context.say(f"Measuring {metric.name}: {metric.summary}")
         figures += metric.measure(context)
     return figures
