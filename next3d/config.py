@@ -31,6 +31,8 @@ class MappingConfig:
     """Condition on the camera label (EG3D, Sec. 4.4)."""
     label_scale: float = 1.0
     """Factor of the label before it is embedded; 0 hides it."""
+    expression_size: int = 0
+    """Numbers of expression and jaw, after those of the camera, that the mapping is conditioned on, too; 0 for none."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -41,7 +41,7 @@ def minibatch_std(x: Tensor, group_size: int, *, strided: bool = False) -> Tenso
 class DiscriminatorBlock(nn.Module):
     """Residual block that halves the resolution (StyleGAN2, Sec. 4.1)."""
 
-    half: torch.dtype | None = None
+    half_type: torch.dtype | None = None
     """Type in which the block computes, if not in that of its weights (training in mixed precision)."""
 
     def __init__(self, in_channels: int, out_channels: int, *, image_channels: int = 0, clamp: float | None) -> None:
@@ -52,7 +52,7 @@ class DiscriminatorBlock(nn.Module):
         self.skip = Conv2d(in_channels, out_channels, 1, bias=False, down=2)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x.to(self.half or self.conv0.weight.dtype)
+        x = x.to(self.half_type or self.conv0.weight.dtype)
         if self.fromrgb is not None:
             x = self.fromrgb(x)
         return self.skip(x, gain=0.5**0.5) + self.conv1(self.conv0(x), gain=0.5**0.5)
@@ -104,7 +104,7 @@ class Discriminator(nn.Module):
     def compute_in(self, half: torch.dtype, count: int) -> None:
         """Let the `count` highest resolutions compute in this type; 4x4 never does."""
         for block in self.blocks()[:count]:
-            block.half = half
+            block.half_type = half
 
     def blocks(self) -> list[DiscriminatorBlock]:
         """Its blocks, the one that sees the images first."""

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from next3d.config import GeneratorConfig, TriplaneConfig
@@ -39,7 +41,7 @@ class TriplaneGenerator(nn.Module):
     def __init__(self, config: TriplaneConfig) -> None:
         super().__init__()
         self.config = config
-        label_size = config.label_size if config.mapping.pose_conditioning else 0
+        label_size = (config.label_size if config.mapping.pose_conditioning else 0) + config.mapping.expression_size
         self.static_rows = style_rows(config.plane_resolution)
         self.mapping_network = MappingNetwork(
             config.latent_size, label_size, config.style_size, layers=config.mapping.layers, lr_multiplier=config.mapping.lr_multiplier
@@ -66,17 +68,33 @@ class TriplaneGenerator(nn.Module):
 
         Args:
             z: [N, Z], standard normal.
-            c: [N, 25] camera labels; ignored without pose conditioning.
+            c: [N, 25] camera labels; ignored without pose conditioning. With expression conditioning [N, 25 + K] with expression and jaw;
+                those are neutral where they are missing. Further columns are ignored.
             truncation: 1 leaves styles as they are, 0 gives the mean face.
             cutoff: truncate only this many rows (static rows first); None truncates all.
             update_average: move the running mean that truncation uses (training).
         """
-        w = self.mapping_network(z, c[:, : self.config.label_size] * self.config.mapping.label_scale)  # [N, W]
+        w = self.mapping_network(z, self._condition(c))  # [N, W]
         if update_average:
             self.mapping_network.update_average(w)
         rows = w[:, None].expand(-1, self.static_rows + self.texture_rows, -1)
         rows = self.mapping_network.truncate(rows, truncation, cutoff)
         return Styles(static=rows[:, : self.static_rows], texture=rows[:, self.static_rows :])
+
+    def _condition(self, c: Tensor) -> Tensor:
+        """What the mapping is told of labels [N, 25 or more]."""
+        mapping, size = self.config.mapping, self.config.label_size
+        camera = c[:, :size] * mapping.label_scale
+        if mapping.expression_size == 0:
+            return camera
+        expression = c[:, size : size + mapping.expression_size]
+        expression = F.pad(expression, (0, mapping.expression_size - expression.shape[1]))
+        return torch.cat([camera, expression], dim=1) if mapping.pose_conditioning else expression
+
+    def set_resolution(self, resolution: int) -> None:
+        """Render at this neural rendering resolution from now on; files say so, too."""
+        if resolution != self.config.render.resolution:
+            self.config = replace(self.config, render=replace(self.config.render, resolution=resolution))
 
     def identity(self, styles: Styles, *, noise: Noise = "const") -> Identity:
         """Static planes of a face."""

@@ -39,7 +39,7 @@ class Superresolution(nn.Module):
     def compute_in(self, half: torch.dtype, count: int) -> None:
         """Let the last `count` of the two blocks compute in this type."""
         for block in (self.block1, self.block0)[:count]:
-            block.half = half
+            block.half_type = half
 
     def forward(self, features: Tensor, rows: Tensor, noise: Noise) -> tuple[Tensor, Tensor]:
         """The final image [N, 3, H, H] and the one after the first block [N, 3, H / 2, H / 2].

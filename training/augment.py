@@ -33,7 +33,7 @@ from training.config import AugmentConfig
 from training.randomness import Draws
 
 STRENGTH, SIGNS = "augment.strength", "augment.signs"
-"""Names of the counters: the strength [], and since its last change the sum of signs and their number [2], all float64."""
+"""Names of the counters: the strength [], and since its last change the sum of mean signs and their number [2], all float64."""
 LARGEST_SHIFT = 1 / 8
 """Blits move images by at most this part of their size."""
 SCALE_SPREAD, SHIFT_SPREAD = 0.2, 1 / 8
@@ -274,20 +274,20 @@ def initial_counters(config: AugmentConfig, device: torch.device) -> dict[str, T
     return {STRENGTH: strength, SIGNS: torch.zeros(2, dtype=torch.float64, device=device)}
 
 
-def adapted(config: AugmentConfig, counters: dict[str, Tensor], signs: Tensor, *, step: int, batch: int) -> dict[str, Tensor]:
+def adapted(config: AugmentConfig, counters: dict[str, Tensor], sign: Tensor, *, step: int, batch: int) -> dict[str, Tensor]:
     """The counters after a step (Sec. 3 of the paper, with r_t, the mean sign of the discriminator's verdict on reals).
 
     Args:
         config: target and speed.
         counters: those of `initial_counters`.
-        signs: [2], sum and number of the signs of the real logits of the step's whole batch.
+        sign: [] float64, mean sign of the verdicts on the step's reals, over the whole batch.
         step: number of the step, from 0.
         batch: size of the batch.
 
     Returns:
         New tensors; the strength changes in every `config.interval`-th step. The device is not waited for.
     """
-    seen = counters[SIGNS] + signs
+    seen = counters[SIGNS] + torch.stack([sign, torch.ones_like(sign)])
     if (step + 1) % config.interval:
         return {**counters, SIGNS: seen}
     direction = torch.sign(seen[0] / seen[1] - config.target)

@@ -39,9 +39,9 @@ class StepInput(TensorBundle):
     other_mesh_image: Tensor | None
     """[N, 3, H, H], the mesh of another sample of the group seen by this one's camera; None without the mismatch term."""
     label: Tensor
-    """[N, 25], the cameras as labels."""
+    """[N, 25 + K], the cameras as labels, and what else the generator is conditioned on."""
     swapped: Tensor
-    """[N, 25], labels of other items of the data set, for the pose-conditioning swap."""
+    """[N, 25 + K], labels of other items of the data set, for the conditioning swap."""
     position: Tensor
     """[N] int64, global sample indices: keys of all randomness."""
 
@@ -57,8 +57,10 @@ def prepare(
     swapped: Tensor,
     position: Tensor,
     mismatch: bool = False,
+    extra: Tensor | None = None,
 ) -> StepInput:
-    """Rasterise the meshes for both networks, once; arguments as the fields of `StepInput`, `mismatch` asks for `other_mesh_image`."""
+    """Rasterise the meshes for both networks, once; arguments as the fields of `StepInput`, `mismatch` asks for `other_mesh_image`,
+    `extra` [N, K] is what the generator is conditioned on beside the camera."""
     mesh_image = other = None
     if discriminator.mesh_image:
         mesh_image = render_mesh_image(mesh, camera, generator.topology, image.shape[-1])
@@ -74,7 +76,7 @@ def prepare(
         rasters=generator.rasterize(mesh),
         mesh_image=mesh_image,
         other_mesh_image=other,
-        label=camera.to_label(),
+        label=camera.to_label() if extra is None else torch.cat([camera.to_label(), extra], dim=1),
         swapped=swapped,
         position=position,
     )

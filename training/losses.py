@@ -43,6 +43,29 @@ def density_difference(generator: Generator, planes: Planes, points: Tensor, off
     return (density[:, :count] - density[:, count:]).abs().mean(dim=(1, 2))
 
 
+def density_variation(generator: Generator, planes: Planes, points: Tensor, distance: float) -> Tensor:
+    """Total variation of raw density at points [N, M, 3]: mean sum of its absolute changes along the three axes over a distance, [N]
+    (anisotropic form of Rudin, Osher and Fatemi 1992, "Nonlinear total variation based noise removal algorithms")."""
+    steps = distance * torch.eye(3, dtype=points.dtype, device=points.device)[:, None, None]  # [3, 1, 1, 3]
+    here, *moved = _densities(generator, planes, [points, *(points + steps)])
+    return torch.cat([(other - here).abs() for other in moved], dim=2).sum(dim=2).mean(dim=1)
+
+
+def density_fall(generator: Generator, planes: Planes, points: Tensor, distance: float) -> Tensor:
+    """By how much raw density falls from points [N, M, 3] to those a distance farther from the front's viewer (towards -z), mean [N].
+
+    Heads are solid: what a viewer meets goes on behind its surface, so density that falls on the way in is a thin sheet or a floater.
+    """
+    inwards = torch.cat([points[..., :2], points[..., 2:] - distance], dim=-1)
+    here, behind = _densities(generator, planes, [points, inwards])
+    return F.relu(here - behind).mean(dim=(1, 2))
+
+
+def _densities(generator: Generator, planes: Planes, points: list[Tensor]) -> tuple[Tensor, ...]:
+    """Raw density [N, M, 1] at several sets of points [N, M, 3], in one pass."""
+    return generator.density(planes, torch.cat(points, dim=1)).chunk(len(points), dim=1)
+
+
 def blur(images: Tensor, sigma: float) -> Tensor:
     """Gaussian blur of [N, C, H, H]; `sigma` in pixels. Edge pixels are repeated outwards, so that borders do not darken.
 

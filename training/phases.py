@@ -21,16 +21,20 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Adam
 
+from dnnlib.errors import ConfigError
 from next3d.discriminator import Discriminator
 from next3d.generator import Generator
 from next3d.types import GeneratorOutput
 from torch_utils.distributed import sum_over_ranks, world
 from torch_utils.replica import Replica, accumulate
+from training.augment import View
 from training.config import LossConfig, OptimizerConfig
 from training.fakes import FakeMaker, Fakes, StepInput
-from training.losses import blur, density_difference, gradient_penalty, judged_fake, judged_real
+from training.losses import blur, density_difference, density_fall, density_variation, gradient_penalty, judged_fake, judged_real
+from training.precision import make_finite
 from training.randomness import Draws
 from training.report import Statistics
+from training.views import Presentation
 
 
 @dataclass(frozen=True)
@@ -44,8 +48,12 @@ class StepSettings:
     blur_fraction: float
     """Standard deviation of the blur as a fraction of the image's width."""
     swap_probability: float
+    strength: Tensor
+    """[] probability of every augmenting transform, on the device."""
 
 
+REAL_SIGN = "sign/real"
+"""Mean sign of the verdicts on reals: what the adaptive augmentation goes by."""
 Gradients = Callable[[StepInput, StepSettings], None]
 """Adds the gradients of one part of the batch."""
 
@@ -57,10 +65,19 @@ def build_optimizer(network: nn.Module, config: OptimizerConfig, interval: int |
         network: what it trains.
         config: step size and decays.
         interval: a regulariser takes a step of its own after every so many; None if there is none.
+
+    Raises:
+        ConfigError: the configuration names a part that the network does not have.
     """
     correction = 1.0 if interval is None else interval / (interval + 1)
     betas = (config.betas[0] ** correction, config.betas[1] ** correction)
-    return Adam(network.parameters(), lr=config.lr * correction, betas=betas, eps=config.eps, fused=True)
+    rate, factors = config.lr * correction, dict(config.multipliers)
+    parts = dict(network.named_children())
+    if unknown := sorted(set(factors) - set(parts)):
+        raise ConfigError(f"optimizer: no part {unknown[0]!r} to learn at a rate of its own; there are {', '.join(parts)}")
+    groups = [{"params": list(part.parameters()), "lr": rate * factors.get(name, 1.0)} for name, part in parts.items()]
+    # In the order of the network's parameters, whatever the rates are: states are saved by number.
+    return Adam(groups if factors else network.parameters(), lr=rate, betas=betas, eps=config.eps, fused=True)
 
 
 class Phases:
@@ -72,12 +89,22 @@ class Phases:
     """[] each: this step's mean of every loss and of what else was noted, over the whole batch; known when their phase has ended."""
 
     def __init__(
-        self, generator: Generator, discriminator: Discriminator, optimizers: tuple[Adam, Adam], config: LossConfig, draws: Draws
+        self,
+        generator: Generator,
+        discriminator: Discriminator,
+        optimizers: tuple[Adam, Adam],
+        config: LossConfig,
+        draws: Draws,
+        *,
+        present: Presentation,
+        half: bool = False,
     ) -> None:
+        """Phases of networks; `half`: some of them compute in half precision, whose gradients may overflow and are made finite."""
         self.generator, self.discriminator = generator, discriminator
         self.generator_optimizer, self.discriminator_optimizer = optimizers
         self.config = config
         self.draws = draws
+        self._present, self._half = present, half
         self.statistics = Statistics()
         self._generator, self._discriminator = Replica(generator), Replica(discriminator)
         self._make_for_generator = FakeMaker(generator, draws, config, "generator")
@@ -123,6 +150,8 @@ class Phases:
         latents = average.new_zeros(0) if self._latents is None else self._latents
         row = sum_over_ranks(torch.cat([noted, latents]) / settings.share) / world().size
         found = [parameter.grad for replica in replicas for parameter in replica.parameters if parameter.grad is not None]
+        if self._half:
+            make_finite(found)
         finite = torch.stack(torch._foreach_norm(found)).isfinite().all() & row.isfinite().all()
         self.skipped = torch.maximum(self.skipped, (~finite).float())
         self.means.update(zip(self._sums, row, strict=False))
@@ -141,7 +170,7 @@ class Phases:
 
         def losses() -> tuple[Tensor, ...]:
             fakes = self._fakes(self._make_for_generator, part, settings)
-            logits = self._judge_fakes(fakes.output, part, settings)
+            logits = self._judge_fakes(fakes.output, part, settings, "generator's fakes")
             return (self._mean("loss/generator", judged_real(logits), settings) + self._density_loss(fakes, part, settings),)
 
         (loss,) = self._generator(losses)
@@ -153,7 +182,8 @@ class Phases:
             fakes = self._fakes(self._make_for_discriminator, part, settings)
 
         def losses() -> tuple[Tensor, ...]:
-            return (self._fake_loss(self._judge_fakes(fakes.output, part, settings), settings) + self._real_loss(part, settings),)
+            logits = self._judge_fakes(fakes.output, part, settings, "discriminator's fakes")
+            return (self._fake_loss(logits, settings) + self._real_loss(part, settings),)
 
         (loss,) = self._discriminator(losses)
         loss.backward(inputs=self._discriminator.parameters)
@@ -169,7 +199,7 @@ class Phases:
             return (*made, density) if density.requires_grad else made
 
         def judged() -> tuple[Tensor, ...]:
-            logits = self._judge_fakes(replace(output[0], image=image, image_raw=image_raw), part, settings)
+            logits = self._judge_fakes(replace(output[0], image=image, image_raw=image_raw), part, settings, "fakes")
             wish = self._mean("loss/generator", judged_real(logits), settings)
             return wish, self._fake_loss(logits, settings) + self._real_loss(part, settings)
 
@@ -187,7 +217,8 @@ class Phases:
 
         def losses() -> tuple[Tensor, ...]:
             image, image_raw = (x.detach().requires_grad_() for x in self._blurred(part.image, part.image_raw, settings))
-            logits = self.discriminator(image, image_raw, part.mesh_image, part.label)
+            view = self._present(View(image, image_raw, part.mesh_image, None, part.label), part.position, "reals", settings.strength)
+            logits = self.discriminator(view.image, view.image_raw, view.mesh_image, view.label)
             penalty = self._mean("loss/r1_penalty", gradient_penalty(logits, image, image_raw), settings)
             return (penalty * (self.config.gamma / 2 * self.config.r1_interval),)
 
@@ -201,9 +232,10 @@ class Phases:
         self._latents = total if self._latents is None else self._latents + total
         return fakes
 
-    def _judge_fakes(self, output: GeneratorOutput, part: StepInput, settings: StepSettings) -> Tensor:
-        image, image_raw = self._blurred(output.image, output.image_raw, settings)
-        return self.discriminator(image, image_raw, part.mesh_image, part.label)
+    def _judge_fakes(self, output: GeneratorOutput, part: StepInput, settings: StepSettings, purpose: str) -> Tensor:
+        blurred = self._blurred(output.image, output.image_raw, settings)
+        view = self._present(View(*blurred, part.mesh_image, None, part.label), part.position, purpose, settings.strength)
+        return self.discriminator(view.image, view.image_raw, view.mesh_image, view.label)
 
     def _fake_loss(self, logits: Tensor, settings: StepSettings) -> Tensor:
         self.statistics.add("logits/fake", logits)
@@ -211,13 +243,16 @@ class Phases:
 
     def _real_loss(self, part: StepInput, settings: StepSettings) -> Tensor:
         """Reals are to be taken for real, but not with another sample's mesh."""
-        image, image_raw = self._blurred(part.image, part.image_raw, settings)
-        logits = self.discriminator(image, image_raw, part.mesh_image, part.label)
+        blurred = self._blurred(part.image, part.image_raw, settings)
+        view = View(*blurred, part.mesh_image, part.other_mesh_image, part.label)
+        view = self._present(view, part.position, "reals", settings.strength)
+        logits = self.discriminator(view.image, view.image_raw, view.mesh_image, view.label)
         self.statistics.add("logits/real", logits)
+        self._note(REAL_SIGN, logits.sign())
         loss = self._mean("loss/real", judged_real(logits), settings)
-        if part.other_mesh_image is None:
+        if view.other_mesh_image is None:
             return loss
-        logits = self.discriminator(image, image_raw, part.other_mesh_image, part.label)
+        logits = self.discriminator(view.image, view.image_raw, view.other_mesh_image, view.label)
         self.statistics.add("logits/mismatched", logits)
         return loss + self._mean("loss/mismatched", judged_fake(logits), settings) * self.config.mismatch_weight
 
@@ -229,8 +264,13 @@ class Phases:
         shape = (config.density_points, 3)
         box = self.generator.config.render.box_warp
         points = (self.draws.uniform("density points", part.position, *shape) - 0.5) * box
-        offsets = self.draws.normal("density offsets", part.position, *shape) * config.density_distance
-        difference = density_difference(self.generator, fakes.planes, points, offsets)
+        if config.density_kind == "l1":
+            offsets = self.draws.normal("density offsets", part.position, *shape) * config.density_distance
+            difference = density_difference(self.generator, fakes.planes, points, offsets)
+        elif config.density_kind == "total-variation":
+            difference = density_variation(self.generator, fakes.planes, points, config.density_distance)
+        else:
+            difference = density_fall(self.generator, fakes.planes, points, config.density_distance)
         return self._mean("loss/density", difference, settings) * (config.density_weight * config.density_interval)
 
     def _blurred(self, image: Tensor, image_raw: Tensor, settings: StepSettings) -> tuple[Tensor, Tensor]:

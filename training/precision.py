@@ -21,13 +21,13 @@ from next3d.discriminator import Discriminator
 from next3d.generator import Generator
 from next3d.stylegan2.layers import SynthesisLayer
 from next3d.stylegan2.style_unet import StyleUNet
+from next3d.stylegan2.synthesis import SynthesisNetwork
 from training.config import PrecisionConfig
 
 CLAMP = 256.0
 """Limit of activations that float16 has to hold, with room for sums (2^8, as the paper)."""
 LARGEST_GRADIENT = 1e5
 """What an infinite gradient becomes."""
-COMPILE_PROBE = "torch.compile is not usable here"
 
 
 def clamped(model: ModelConfig, precision: PrecisionConfig) -> ModelConfig:
@@ -57,11 +57,12 @@ def use_precision(generator: Generator, discriminator: Discriminator, config: Pr
     discriminator.compute_in(half, config.discriminator_blocks)
     if config.compile:
         _check_compiler(next(generator.parameters()).device)
-        for network in (*synthesis_networks(generator), generator.superres):
+        for network in synthesis_networks(generator):
             compile_network(network)
+        compile_network(generator.superres)
 
 
-def synthesis_networks(generator: Generator) -> list[nn.Module]:
+def synthesis_networks(generator: Generator) -> list[SynthesisNetwork | StyleUNet]:
     """Texture, static and mouth networks."""
     return [generator.texture, generator.static, *(part for part in generator.mouth.children() if isinstance(part, StyleUNet))]
 
@@ -88,7 +89,7 @@ def compile_network(network: nn.Module, backend: str = "inductor") -> None:
             return compiled(*arguments)
         return compiled_with_maps(tuple(inputs), [noise((len(inputs[0]), 1, size, size)) for size in sizes])
 
-    network.forward = forward  # type: ignore[method-assign]
+    network.forward = forward
 
 
 def make_finite(gradients: list[Tensor]) -> None:
@@ -115,4 +116,6 @@ def _check_compiler(device: torch.device) -> None:
         torch.compile(lambda x: (x + 1).sin())(torch.zeros(2, device=device))
     except Exception as error:  # whatever a missing compiler makes of it
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ConfigError(f"--compile: {COMPILE_PROBE} ({reason}); install a C++ compiler (and Triton for GPUs) or leave it out") from error
+        raise ConfigError(
+            f"--compile: torch.compile is not usable here ({reason}); install a C++ compiler (and Triton for GPUs) or leave it out"
+        ) from error

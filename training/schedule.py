@@ -31,3 +31,12 @@ def ema_decay(config: ScheduleConfig, images: int, batch: int) -> float:
     if config.ema_rampup is not None:
         half_life = min(half_life, images * config.ema_rampup)
     return 0.5 ** (batch / max(half_life, 1e-8))
+
+
+def raw_resolution(config: ScheduleConfig, images: int, default: int) -> int:
+    """Neural rendering resolution, an even number on the way from the first to the last; `default` is the networks' own."""
+    if config.raw_initial is None:
+        return default
+    final = config.raw_initial if config.raw_final is None else config.raw_final
+    size = config.raw_initial + (final - config.raw_initial) * _progress(images, config.raw_fade_kimg)
+    return 2 * round(size / 2)

@@ -15,14 +15,14 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Adam
 
-from dnnlib.errors import CheckpointError
+from dnnlib.errors import CheckpointError, ConfigError
 from next3d.checkpoint import load_generator, load_tensors, load_weights, prefixed, read_metadata, save_generator, save_tensors
 from next3d.config import to_json
 from next3d.discriminator import Discriminator
 from next3d.generator import Generator
 from next3d.head.topology import Topology
 from next3d.official.build import build_generator
-from training.config import TrainConfig
+from training.config import OptimizerConfig, TrainConfig
 from training.ema import averaged_copy
 from training.phases import build_optimizer
 
@@ -63,12 +63,32 @@ def new_state(config: TrainConfig, topology: Topology, device: torch.device) -> 
         discriminator = Discriminator(config.model.discriminator)
     assert isinstance(generator, Generator)  # a GeneratorConfig makes nothing else
     generator, discriminator = generator.to(device), discriminator.to(device)
+    freeze(generator, config.generator_optimizer)
+    freeze(discriminator, config.discriminator_optimizer)
     interval = config.loss.r1_interval if config.loss.gamma > 0 else None
     optimizers = (
         build_optimizer(generator, config.generator_optimizer),
         build_optimizer(discriminator, config.discriminator_optimizer, interval),
     )
     return TrainState(generator, discriminator, averaged_copy(generator), optimizers)
+
+
+def freeze(network: nn.Module, config: OptimizerConfig) -> None:
+    """Take no gradients for what is to stay as it is: a discriminator's first blocks, and parts that learn at rate 0.
+
+    Raises:
+        ConfigError: more blocks than there are.
+    """
+    if config.frozen_blocks:
+        blocks = network.blocks() if isinstance(network, Discriminator) else []
+        if config.frozen_blocks > len(blocks):
+            raise ConfigError(f"--freezed={config.frozen_blocks}: the discriminator has {len(blocks)} blocks; give at most so many")
+        for block in blocks[: config.frozen_blocks]:
+            block.requires_grad_(False)
+    still = {name for name, factor in config.multipliers if factor == 0}
+    for name, part in network.named_children():
+        if name in still:
+            part.requires_grad_(False)
 
 
 def save_network(path: Path, state: TrainState, config: TrainConfig) -> None:
@@ -146,9 +166,14 @@ def _load_optimizer(optimizer: Adam, tensors: dict[str, Tensor], path: Path) -> 
         index, _, field = name.partition(".")
         moments.setdefault(int(index), {})[field] = tensor
     wanted = {"step", "exp_avg", "exp_avg_sq"}
-    count = sum(len(group["params"]) for group in optimizer.param_groups)
-    if moments and (set(moments) != set(range(count)) or any(set(entry) != wanted for entry in moments.values())):
-        raise CheckpointError(f"{path}: the optimiser's moments are incomplete; the file is damaged, resume from an older one")
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    moments = {index: entry for index, entry in moments.items() if index >= len(parameters) or parameters[index].requires_grad}
+    moving = {index for index, parameter in enumerate(parameters) if parameter.requires_grad}
+    if moments and (set(moments) != moving or any(set(entry) != wanted for entry in moments.values())):
+        raise CheckpointError(
+            f"{path}: the optimiser's moments are incomplete: the file is damaged, or fewer parts stay as they are than when it was "
+            "written; resume from an older one, or with the same --freezed and --lr-mul"
+        )
     described = copy.deepcopy(optimizer.state_dict())
     described["state"] = moments
     optimizer.load_state_dict(described)

@@ -9,15 +9,20 @@ from torch import Tensor
 
 from dnnlib.errors import ConfigError
 from torch_utils.distributed import gather_rows, world
+from training.augment import STRENGTH, Augmentation, adapted, initial_counters
 from training.batch import Batch
+from training.conditions import Conditions
 from training.config import TrainConfig
 from training.dataset import PortraitDataset
 from training.ema import update_average
 from training.fakes import StepInput, prepare
-from training.phases import Phases, StepSettings
+from training.mirror import Mirror
+from training.phases import REAL_SIGN, Phases, StepSettings
+from training.precision import use_precision
 from training.randomness import Draws
-from training.schedule import blur_sigma, ema_decay, swap_probability
+from training.schedule import blur_sigma, ema_decay, raw_resolution, swap_probability
 from training.state import TrainState
+from training.views import Presentation
 
 
 @dataclass(frozen=True)
@@ -52,14 +57,25 @@ class Trainer:
         """Every rank makes one, of the same state.
 
         Raises:
-            ConfigError: the ranks' weights differ.
+            ConfigError: the ranks' weights differ, or the data set or this machine cannot give what the configuration asks for.
         """
         self.config, self.dataset, self.state, self.device = config, dataset, state, device
         check_replicas(state)
         self.dtype = next(state.generator.parameters()).dtype
         self.draws = Draws(config.run.seed, self.dtype)
-        self.phases = Phases(state.generator, state.discriminator, state.optimizers, config.loss, self.draws)
-        self._labels = dataset.labels.to(device, self.dtype)
+        self._mirror = Mirror(dataset.topology, device) if config.data.mirror else None
+        expression = config.model.generator.mapping.expression_size > 0
+        self._conditions = Conditions(dataset, expression=expression, mirror=config.data.mirror, device=device, dtype=self.dtype)
+        use_precision(state.generator, state.discriminator, config.precision)
+        noise = self._conditions.label_spread * config.loss.label_noise if config.loss.label_noise else None
+        present = Presentation(Augmentation(config.augment, self.draws, dataset.topology), self.draws, noise)
+        self.phases = Phases(
+            state.generator, state.discriminator, state.optimizers, config.loss, self.draws, present=present, half=config.precision.half
+        )
+        for name, value in initial_counters(config.augment, device).items():
+            state.counters.setdefault(name, value)
+        self._strength = torch.full((), config.augment.p, dtype=torch.float64, device=device)
+        self._render_at(state.images)
         self._unsettled: list[_Made] = []
 
     def step(self, batch: Batch) -> None:
@@ -67,13 +83,17 @@ class Trainer:
         state, config = self.state, self.config
         state.generator.train()
         state.discriminator.train()
+        self._render_at(state.images)
         settings = StepSettings(
             step=state.step,
             share=len(batch),
             blur_fraction=blur_sigma(config.schedule, state.images, 1),
             swap_probability=swap_probability(config.schedule, state.images),
+            strength=state.counters[STRENGTH] if config.augment.kind == "ada" else self._strength,
         )
         self.phases.step(self._parts(batch), settings)
+        if config.augment.kind == "ada":
+            self._adapt(len(batch) * world().size)
         self._unsettled.append(_Made(state.step, state.images, batch.index, self.phases.means, self.phases.skipped))
         whole = len(batch) * world().size
         state.images += whole
@@ -88,6 +108,20 @@ class Trainer:
         flags = torch.stack([one.skipped for one in made]).tolist()
         return [_skipped(one) for one, flag in zip(made, flags, strict=True) if flag]
 
+    def _adapt(self, batch: int) -> None:
+        """Move the strength of the augmentation, unless the step was skipped."""
+        counters, skipped = self.state.counters, self.phases.skipped > 0
+        mean = self.phases.means[REAL_SIGN].double()
+        for name, value in adapted(self.config.augment, counters, mean, step=self.state.step, batch=batch).items():
+            counters[name] = torch.where(skipped, counters[name], value)
+        self.phases.statistics.add(STRENGTH, counters[STRENGTH])
+
+    def _render_at(self, images: int) -> None:
+        """The neural rendering resolution that the schedule has for this number of images, in both generators: files record it."""
+        resolution = raw_resolution(self.config.schedule, images, self.config.model.generator.render.resolution)
+        self.state.generator.set_resolution(resolution)
+        self.state.average.set_resolution(resolution)
+
     def _parts(self, batch: Batch) -> list[StepInput]:
         """The share on the device, in parts, with rasters and mesh renderings."""
         first = self.state.images + world().rank * len(batch)
@@ -98,16 +132,21 @@ class Trainer:
         """Samples at the global positions from `first` on."""
         batch = batch.map(lambda tensor: tensor.to(self.device, non_blocking=True))
         position = torch.arange(first, first + len(batch), device=self.device)
-        other = self.draws.below("swapped label", position, len(self._labels))
+        image, camera = self._typed(batch.image), batch.camera.map(self._typed)
+        mesh, flip = self.dataset.head_mesh(batch).map(self._typed), None
+        if self._mirror is not None:
+            flip = self.draws.below("mirror", position, 2) == 1
+            image, camera, mesh = self._mirror.image(image, flip), self._mirror.camera(camera, flip), self._mirror.mesh(mesh, flip)
         part = prepare(
             self.state.generator,
             self.config.model.discriminator,
-            self._typed(batch.image),
-            batch.camera.map(self._typed),
-            self.dataset.head_mesh(batch).map(self._typed),
-            swapped=self._labels[other],
+            image,
+            camera,
+            mesh,
+            swapped=self._conditions.others(self.draws, position),
             position=position,
             mismatch=self.config.loss.mismatch_weight > 0,
+            extra=self._conditions.extra(batch.head, flip),
         )
         return part.map(self._typed)  # rasters are float32 whatever the mesh is
 

@@ -17,8 +17,8 @@ from torch_utils.ops.upfirdn2d import downsample2d
 class EncoderBlock(nn.Module):
     """Adds the condition at this scale and halves the resolution: features [N, I, h, h] to [N, O, h/2, h/2]."""
 
-    half: torch.dtype | None = None
-    """As `SynthesisBlock.half`."""
+    half_type: torch.dtype | None = None
+    """As `SynthesisBlock.half_type`."""
 
     def __init__(self, condition_channels: int, in_channels: int, out_channels: int, *, clamp: float | None) -> None:
         super().__init__()
@@ -27,7 +27,7 @@ class EncoderBlock(nn.Module):
         self.conv2 = Conv2d(in_channels, out_channels, 3, act="lrelu", down=2, clamp=clamp)
 
     def forward(self, features: Tensor | None, condition: Tensor) -> Tensor:
-        x = self.fromrgb(condition.to(self.half or self.conv1.weight.dtype))
+        x = self.fromrgb(condition.to(self.half_type or self.conv1.weight.dtype))
         if features is not None:
             x = x + features.to(x.dtype)
         return self.conv2(self.conv1(x))
@@ -100,11 +100,11 @@ class StyleUNet(nn.Module):
         """Let the `count` highest resolutions of encoder and decoder compute in this type; the bottleneck never does."""
         first = self.decoded[::-1][:count][-1:]  # the lowest of them
         for res in self.decoded[::-1][:count]:
-            getattr(self, f"b{res}").half = half
+            getattr(self, f"b{res}").half_type = half
         highest = self.decoded[0] // 2 * 2 ** len(self.encoder)
         for index, block in enumerate(self.encoder):
             assert isinstance(block, EncoderBlock)
-            block.half = half if first and highest >> index >= first[0] else None
+            block.half_type = half if first and highest >> index >= first[0] else None
 
     def forward(self, condition: Tensor, rows: Tensor, noise: Noise = "const") -> Tensor:
         encoded = self._encode(condition)  # resolution -> features

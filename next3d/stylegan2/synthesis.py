@@ -27,7 +27,7 @@ def style_rows(resolution: int) -> int:
 class SynthesisBlock(nn.Module):
     """One resolution: upsample (unless it is the first), two modulated convolutions, output added to the upsampled skip."""
 
-    half: torch.dtype | None = None
+    half_type: torch.dtype | None = None
     """Type in which the convolutions compute, if not in that of the weights (training in mixed precision)."""
 
     def __init__(
@@ -51,7 +51,7 @@ class SynthesisBlock(nn.Module):
 
     def forward(self, x: Tensor, image: Tensor | None, styles: Tensor, noise: Noise) -> tuple[Tensor, Tensor]:
         """x [N, I, h, h], image [N, C, h, h] or None, styles [N, 3, W]; returns both at h * up."""
-        x = self.conv0(x.to(self.half or self.conv0.weight.dtype), styles[:, 0], noise)
+        x = self.conv0(x.to(self.half_type or self.conv0.weight.dtype), styles[:, 0], noise)
         x = self.conv1(x, styles[:, 1], noise)
         rgb = self.torgb(x, styles[:, 2]).to(self.conv0.weight.dtype)  # outputs of all resolutions add up in full precision
         if image is not None:
@@ -109,7 +109,7 @@ class SynthesisNetwork(nn.Module):
     def compute_in(self, half: torch.dtype, count: int) -> None:
         """Let the `count` highest resolutions compute in this type; 4x4 never does."""
         for res in self.resolutions[1:][::-1][:count]:
-            getattr(self, f"b{res}").half = half
+            getattr(self, f"b{res}").half_type = half
 
     def forward(self, rows: Tensor, noise: Noise = "const") -> Tensor:
         x, image = self.b4(rows[:, :2], noise)

@@ -174,7 +174,7 @@ def test_nothing_waits_for_the_host(even, rng):
     with NoHost():
         augment(view, torch.arange(4), "x", counters[STRENGTH])
         for step in range(8):
-            counters = adapted(config, counters, torch.tensor([3.0, 4.0], dtype=torch.float64), step=step, batch=4)
+            counters = adapted(config, counters, torch.tensor(0.75, dtype=torch.float64), step=step, batch=4)
 
 
 def test_adaptive_strength_goes_from_0_to_1_in_its_time_and_back():
@@ -182,7 +182,7 @@ def test_adaptive_strength_goes_from_0_to_1_in_its_time_and_back():
     config = AugmentConfig(kind="ada", interval=4, target=0.6)
     counters = initial_counters(config, torch.device("cpu"))
     batch, steps = 500, 500
-    sure, doubtful = (torch.tensor([batch * mean, batch], dtype=torch.float64) for mean in (0.8, 0.5))
+    sure, doubtful = (torch.tensor(mean, dtype=torch.float64) for mean in (0.8, 0.5))
     found = []
     for step in range(3 * steps):
         counters = adapted(config, counters, sure if step < 2 * steps else doubtful, step=step, batch=batch)
