@@ -84,7 +84,7 @@ class Soak:
             life.until_ticks(self.random.randint(1, 2))
             if phase == "saving":
                 life.until(lambda: not left.issuperset(runs.glob("*/.network-*")))
-                life.sleep(self.random.uniform(0, 0.01))
+                life.sleep(self.random.uniform(0, 0.004))
             else:
                 life.sleep(self.random.uniform(0, self.tick_seconds))
         ended = life.kill()
@@ -138,7 +138,7 @@ class Life:
         if time.monotonic() - began > PATIENCE:
             self.kill()
             raise SystemExit(f"a life is stuck:\n{self.log.read_text()}")
-        time.sleep(0.002)
+        time.sleep(0.0003)
         if self.code is None:
             process, status = os.waitpid(self.process, os.WNOHANG)
             self.code = os.waitstatus_to_exitcode(status) if process else None

@@ -53,18 +53,18 @@ class Journal:
         self._complained = False
         self._wandb = None if project is None else _open_wandb(project, folder, settings or {}, continued=images > 0)
         stats = folder / STATS
-        if stats.exists():
-            _forget_after(stats, images)
+        forget_after(stats, images)
         self._stats = AppendFile(stats)
         self._board = _open_board(folder, images)
 
     def write(self, images: int, figures: Mapping[str, float], pictures: Mapping[str, Tensor] | None = None) -> None:
-        """One record: figures by name, and pictures [3, H, W] in [-1, 1] by name (not for `stats.jsonl`)."""
+        """One record: figures by name, and pictures [3, H, W] in [-1, 1] by name (not for `stats.jsonl`, which has no empty records)."""
         record = {"images": images, "kimg": images / 1000, "timestamp": time.time(), **figures}
         record = {name: value for name, value in record.items() if math.isfinite(value)}  # JSON has no others
         drawn = {name: Image.fromarray(to_pixels(picture)) for name, picture in (pictures or {}).items()}
         try:
-            self._stats.append(json.dumps(record).encode() + b"\n")
+            if figures:
+                self._stats.append(json.dumps(record).encode() + b"\n")
             if self._board is not None:
                 self._board.write(images, figures, drawn)
         except WriteError as error:
@@ -88,8 +88,10 @@ class Journal:
             self._wandb.finish()
 
 
-def _forget_after(path: Path, images: int) -> None:
-    """Drop records of later steps, and a last line that is not whole."""
+def forget_after(path: Path, images: int) -> None:
+    """Drop records of steps later than `images`, which will be made again, and lines that are not whole."""
+    if not path.exists():
+        return
     kept = []
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:

@@ -78,11 +78,10 @@ def train(
         state = new_state(config, dataset.topology, device)
         _load(start, state, say)
         if state.images >= _goal(config):
+            seen = f"{start.source}: has already seen {state.images / 1000:g} kimg"
             if start.folder is None:
-                raise UserError(
-                    f"{start.source}: has already seen {state.images / 1000:g} kimg; give a larger --kimg than {config.run.kimg:g}."
-                )
-            say(f"{start.source}: has seen {state.images / 1000:g} kimg; nothing is left to do.")
+                raise UserError(f"{seen}; give a larger --kimg than {config.run.kimg:g}.")
+            say(f"{seen}; nothing is left to do.")
             return start.folder
         with closing(_open_batches(config, dataset, state.images, device)) as batches:
             first = next(batches)
@@ -203,15 +202,14 @@ class _Run:
         self.anomalies.judge(self.trainer.settle(), None if recorder is None else recorder.saved)
         figures["skipped_steps"] = self.anomalies.total
         self.say(progress_line(self.state.images, figures))
-        pictures = {}
+        if recorder is not None:
+            recorder.write(self.state.images, figures)  # before the snapshot: a run that goes on from it has all figures up to there
         if save and self._save(last):
-            pictures = {} if recorder is None else recorder.draw(self.state)
             measured = self.metrics.measure(self.state.average)
             if measured:
                 self.say("  ".join(f"{name} {value:.4g}" for name, value in measured.items()))
-            figures |= measured
-        if recorder is not None:
-            recorder.write(self.state.images, figures, pictures)
+            if recorder is not None:
+                recorder.write(self.state.images, measured, recorder.draw(self.state))
         self.clock.resume()
 
     def _counters(self) -> dict[str, float]:

@@ -13,8 +13,9 @@ from dnnlib.files import atomic_write, remove_leftovers
 from next3d.config import to_json
 from next3d.generator import Generator
 from next3d.media.images import save_png
+from training.anomalies import SKIPPED_STEPS
 from training.config import TrainConfig
-from training.journal import Journal
+from training.journal import Journal, forget_after
 from training.snapshots import SampleGrid, prune, save_snapshot
 from training.state import TrainState
 
@@ -42,6 +43,7 @@ class Recorder:
     ) -> None:
         self.folder, self.config, self.grid, self.say = folder, config, grid, say
         remove_leftovers(folder)
+        forget_after(folder / SKIPPED_STEPS, images - 1)
         self.saved = source
         with atomic_write(folder / "config.json") as temporary:
             temporary.write_text(to_json(config) + "\n", encoding="utf-8")
@@ -83,9 +85,9 @@ class Recorder:
                 self.say(str(error))
         return pictures
 
-    def write(self, images: int, figures: dict[str, float], pictures: dict[str, Tensor]) -> None:
+    def write(self, images: int, figures: dict[str, float], pictures: dict[str, Tensor] | None = None) -> None:
         """A record of the journal."""
-        self._journal.write(images, figures, {f"pictures/{name}": picture for name, picture in pictures.items()})
+        self._journal.write(images, figures, {f"pictures/{name}": picture for name, picture in (pictures or {}).items()})
 
     def close(self) -> None:
         """Close the journal."""

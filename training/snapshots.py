@@ -22,8 +22,8 @@ GRID_PIXELS = 1024
 """A grid is at most about this wide."""
 GRID_SIDE = 8
 """Most images in a row."""
-FACES = 4
-"""Rows of the sheet of faces and heads."""
+FACES, HEADS = 4, 6
+"""Rows and columns of the sheet of faces and heads."""
 
 
 @dataclass(frozen=True)
@@ -49,19 +49,18 @@ class SampleGrid:
     def fakes(self, generator: Generator) -> Tensor:
         """What a generator makes of the same heads and cameras: a picture [3, H, W] in [-1, 1] on the CPU."""
         cells = torch.arange(len(self.batch))
-        return self._draw(generator, cells, cells, cells)
+        return self._draw(generator, cells, cells, cells, self.columns)
 
     def heads(self, generator: Generator) -> Tensor:
-        """The first faces, one per row, under the heads and cameras of the first row of `fakes`: a picture as there."""
-        heads = torch.arange(self.columns)
+        """The first faces, one per row, under the first heads and cameras of `fakes`: a picture as there."""
+        heads = torch.arange(min(HEADS, len(self.batch)))
         faces = torch.arange(min(FACES, len(self.batch)))
         # The camera that a generator is conditioned on stays with the face: with another one it would be another face.
-        return self._draw(
-            generator, faces.repeat_interleave(len(heads)), torch.zeros(len(faces) * len(heads)).long(), heads.repeat(len(faces))
-        )
+        rows = faces.repeat_interleave(len(heads))
+        return self._draw(generator, rows, torch.zeros_like(rows), heads.repeat(len(faces)), len(heads))
 
     @torch.no_grad()
-    def _draw(self, generator: Generator, faces: Tensor, conditions: Tensor, heads: Tensor) -> Tensor:
+    def _draw(self, generator: Generator, faces: Tensor, conditions: Tensor, heads: Tensor, columns: int) -> Tensor:
         """A grid of latents `faces`, conditioned on the cameras of samples `conditions`, with head and camera of samples `heads`."""
         device = next(generator.parameters()).device
         labels, images = self.batch.camera.to_label(), []
@@ -71,7 +70,7 @@ class SampleGrid:
             latents, condition = self.latents[faces[some]].to(device), labels[conditions[some]].to(device)
             output = generator(latents, condition, self.dataset.head_mesh(batch), camera=batch.camera)
             images.append(output.image.cpu())
-        return make_grid(torch.cat(images).clamp(-1, 1), self.columns)
+        return make_grid(torch.cat(images).clamp(-1, 1), columns)
 
 
 def build_grid(dataset: PortraitDataset, config: TrainConfig) -> SampleGrid:
