@@ -11,13 +11,12 @@ from typing import Any, Literal, TypeVar
 
 from dnnlib.errors import ConfigError
 from next3d.config import ModelConfig, preset
+from training.metrics.catalog import METRICS
 
 _Config = TypeVar("_Config")
 DensityKind = Literal["l1", "total-variation", "monotonic"]
 TRANSFORMS = ("blit", "geom", "color", "noise", "cutout")
 """Groups of augmenting transforms."""
-METRICS = ("swd",)
-"""What can be computed with every snapshot: sliced Wasserstein distance."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -224,7 +223,11 @@ class RunConfig:
     snap: int | None = 50
     """Snapshots and sample grids every so many ticks; None only at the end."""
     metrics: tuple[str, ...] = ()
-    """Metrics computed with every snapshot."""
+    """Metrics computed with every snapshot: names of `training.metrics.catalog`."""
+    metrics_images: int = 500
+    """Generated images, and real ones, that they compare. Fewer than published figures have: good for watching a run."""
+    detector_path: str | None = None
+    """Weights of the feature detector of FID, KID, precision and recall; None looks into the cache of published files."""
     keep: int | None = None
     """Resume states that stay, the newest; None keeps all. Networks always stay."""
     max_skipped: int = 20

@@ -160,7 +160,11 @@ class PortraitDataset(Dataset[Sample]):
 
     def head_mesh(self, batch: Batch) -> HeadMesh:
         """Vertices and landmarks of a batch in world units, on the batch's device; the same call for every layout."""
-        return self._contents.heads.mesh(batch.head)
+        return self.pose(batch.head)
+
+    def pose(self, head: HeadRow) -> HeadMesh:
+        """Vertices and landmarks of heads that this data set gave, in world units, on their device."""
+        return self._contents.heads.mesh(head)
 
 
 def open_dataset(

@@ -1,53 +1,64 @@
-"""Metrics that are computed with every snapshot; they need no download and work for every data layout."""
+"""Metrics that are computed with every snapshot: those of the catalogue, on fewer images, and what was made of real images is kept."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from next3d.generator import Generator
-from next3d.media.images import from_uint8, to_uint8
-from training.batch import Batch
 from training.config import TrainConfig
 from training.dataset import PortraitDataset
-from training.metrics.swd import SwdReference, distance, mean_level, prepare
-from training.randomness import Draws
-
-IMAGES = 500
-"""Real images, and fakes with their heads and cameras, that are compared."""
+from training.metrics.catalog import check, choose, measure
+from training.metrics.context import Context, MetricSettings
+from training.metrics.scenes import Scenes, generator_sampler
 
 
 @dataclass
 class SnapshotMetrics:
-    """What `--metrics` asks for. Real images are read and prepared once."""
+    """What `--metrics` asks for. Every rank makes one and calls `measure` together with the others; each computes its share."""
 
     dataset: PortraitDataset
     config: TrainConfig
-    _batch: Batch | None = field(default=None, repr=False)
-    _reference: SwdReference | None = field(default=None, repr=False)
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    """Where feature detectors compute."""
+    _context: Context | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        """Check that everything is there.
+
+        Raises:
+            UserError: a metric lacks something; better to say so before the training than at its first snapshot.
+        """
+        if not self.config.run.metrics:
+            return
+        model = self.config.model.generator
+        self._context = Context(_nothing, model.latent_size, self.dataset, self._settings(), self.device)
+        # Whether there is a network is not in question here, only what it would be measured with.
+        check([metric for metric in choose(self.config.run.metrics) if "generator" not in metric.needs], self._context)
 
     def measure(self, generator: Generator) -> dict[str, float]:
-        """Figures by name, `metrics/…`; empty if none are asked for."""
-        if "swd" not in self.config.run.metrics:
+        """Figures by name, `metrics/…`, the same on every rank; empty if none are asked for."""
+        if self._context is None:
             return {}
-        if self._batch is None or self._reference is None:
-            order = Draws(self.config.run.seed).permutation("watched", 0, len(self.dataset))
-            self._batch = self.dataset.read_sound(order[:IMAGES].tolist())
-            self._reference = prepare(self._batch.image)
-        levels = distance(prepare(self._fakes(generator, self._batch)), self._reference)
-        figures = {f"metrics/swd_{level}": value for level, value in levels.items()}
-        return {"metrics/swd_mean": mean_level(levels), **figures}
+        self._context.test_another(generator_sampler(generator, self.dataset.pose, batch=self._context.settings.batch), generator)
+        figures = measure(choose(self.config.run.metrics), self._context)
+        return {f"metrics/{figure.name}": figure.value for figure in figures}
 
-    @torch.no_grad()
-    def _fakes(self, generator: Generator, batch: Batch) -> Tensor:
-        """One image per real one, with its head and camera, rounded to 8 bits as photos are."""
-        device = next(generator.parameters()).device
-        latents = Draws(self.config.run.seed).normal("watched z", torch.arange(len(batch)), generator.config.latent_size)
-        part, images = self.config.run.part, []
-        for start in range(0, len(batch), part):
-            some = batch[start : start + part].to(device)
-            output = generator(latents[start : start + part].to(device), some.camera.to_label(), self.dataset.head_mesh(some))
-            images.append(from_uint8(to_uint8(output.image)).cpu())
-        return torch.cat(images)
+    def _settings(self) -> MetricSettings:
+        run, count = self.config.run, len(self.dataset)
+        return MetricSettings(
+            images=run.metrics_images,
+            people=min(run.metrics_images, 200),
+            holdout=max(4, min(500, count // 5)),  # of the images of the training: regressors, not the network, must not have seen them
+            seed=run.seed,
+            batch=run.part,
+            detector=None if run.detector_path is None else Path(run.detector_path),
+            intervals=False,
+        )
+
+
+def _nothing(scenes: Scenes) -> Tensor:
+    raise RuntimeError("no network is under test yet")

@@ -79,13 +79,29 @@ class Context:
     """Told what is going on; silent on all ranks but the first."""
     world: World = field(default_factory=world)
     _kept: dict[str, Any] = field(default_factory=dict, repr=False)
+    _of_network: set[str] = field(default_factory=set, repr=False)
 
-    def once(self, key: str, make: Callable[[], _Made]) -> _Made:
-        """What `make` returned when it was first called under this key: images, features, fitted readers."""
+    def once(self, key: str, make: Callable[[], _Made], *, network: bool = False) -> _Made:
+        """What `make` returned when it was first called under this key: images, features, fitted readers.
+
+        Args:
+            key: its name.
+            make: makes it.
+            network: it comes from the network under test, and is forgotten when another one is.
+        """
         if key not in self._kept:
             self._kept[key] = make()
+            if network:
+                self._of_network.add(key)
         made: _Made = self._kept[key]
         return made
+
+    def test_another(self, sampler: Sampler, generator: TriplaneGenerator | None = None) -> None:
+        """Put another network under test; what was made of real images stays."""
+        self.sampler, self.generator = sampler, generator
+        for key in self._of_network:
+            del self._kept[key]
+        self._of_network.clear()
 
     def kept(self, key: str) -> Any:
         """What was made under this key; None if nothing was yet."""

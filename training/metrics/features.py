@@ -52,7 +52,7 @@ def real_pixels(context: Context) -> Tensor:
 
 def fake_pixels(context: Context) -> Tensor:
     """[kept_count, 3, H, H] uint8."""
-    return context.once(FAKES, lambda: context.rows(kept_count(context), lambda *rows: _draw_fakes(context, *rows)))
+    return context.once(FAKES, lambda: context.rows(kept_count(context), lambda *rows: _draw_fakes(context, *rows)), network=True)
 
 
 def real_features(context: Context) -> Tensor:
@@ -62,7 +62,7 @@ def real_features(context: Context) -> Tensor:
 
 def fake_features(context: Context) -> Tensor:
     """[settings.images, D] float32."""
-    return context.once("fake features", lambda: _features(context, FAKES, context.settings.images, _draw_fakes))
+    return context.once("fake features", lambda: _features(context, FAKES, context.settings.images, _draw_fakes), network=True)
 
 
 def _features(context: Context, name: str, count: int, make: Callable[[Context, int, int], Tensor]) -> Tensor:
@@ -81,7 +81,7 @@ def _features(context: Context, name: str, count: int, make: Callable[[Context, 
 def _read_reals(context: Context, start: int, stop: int) -> Tensor:
     """Real images `start` to `stop` of a random order, [n, 3, H, H] uint8."""
     order = context.once("order of reals", lambda: Draws(context.settings.seed).permutation("metrics: rows", 0, len(context.dataset)))
-    return context.dataset.read(order[start:stop].tolist()).pixels
+    return context.dataset.read_sound(order[start:stop].tolist()).pixels
 
 
 def _draw_fakes(context: Context, start: int, stop: int) -> Tensor:

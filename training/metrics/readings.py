@@ -129,7 +129,7 @@ def generated_faces(context: Context) -> Faces:
         truth = true_state(context.head, scenes.moving, scenes.camera, known_controls(context))
         return Faces(scenes.moving, scenes.camera, truth, read_scenes(context, scenes))
 
-    return context.once("avatar: generated", make)
+    return context.once("avatar: generated", make, network=True)
 
 
 def _meshes(context: Context) -> DatasetError:

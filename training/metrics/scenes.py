@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from next3d.generator import Generator, TriplaneGenerator
-from next3d.head.model import HeadModel, HeadParams
+from next3d.head.model import HeadParams
 from next3d.types import Camera, HeadMesh, TensorBundle
 from training.batch import HeadRow
 from training.metrics.controls import Control
@@ -45,6 +46,8 @@ class Scenes(TensorBundle):
         return replace(self, params=control.set(self.moving, value.to(self.moving.pose)))
 
 
+Pose = Callable[[Any], HeadMesh]
+"""Heads, as a data set's parameters or meshes, to meshes in world units."""
 Sampler = Callable[[Scenes], Tensor]
 """Scenes to images [N, 3, H, H] in [-1, 1]."""
 
@@ -55,14 +58,14 @@ def random_people(params: HeadRow, camera: Camera, latent_size: int, seed: int =
     return Scenes(Draws(seed).normal("metrics: z", index, latent_size), params, camera)
 
 
-def generator_sampler(generator: TriplaneGenerator, head: HeadModel | None, truncation: float = 1.0, batch: int = BATCH) -> Sampler:
+def generator_sampler(generator: TriplaneGenerator, pose: Pose, truncation: float = 1.0, batch: int = BATCH) -> Sampler:
     """The sampler of a network: constant noise, rays sampled in the middle of their strata, pixels of 8 bits as photos have them.
 
     Heads are posed on the CPU, where scenes and images are; the network may be elsewhere.
 
     Args:
         generator: any of ours; one without a mesh (EG3D) ignores the scenes' heads.
-        head: poses head parameters; may be None where scenes bring meshes.
+        pose: what turns the scenes' heads into meshes: a head model, or the data set that they come from.
         truncation: 1 is the full variety, 0 the mean face.
         batch: images generated at once.
     """
@@ -75,7 +78,7 @@ def generator_sampler(generator: TriplaneGenerator, head: HeadModel | None, trun
             part = scenes[start : start + batch]
             z, label = part.z.to(device), part.camera.to_label().to(device)
             if isinstance(generator, Generator):
-                output = generator(z, label, posed(part.params, head).to(device), truncation=truncation)
+                output = generator(z, label, pose(part.params).to(device), truncation=truncation)
             else:
                 styles = generator.mapping(z, label, truncation=truncation)
                 output = generator.render(generator.still(generator.identity(styles)), part.camera.to(device), styles)
@@ -83,16 +86,6 @@ def generator_sampler(generator: TriplaneGenerator, head: HeadModel | None, trun
         return torch.cat(images)
 
     return sample
-
-
-def posed(row: HeadRow, head: HeadModel | None) -> HeadMesh:
-    """Meshes of heads: those that are meshes already, or parameters posed by a model."""
-    if isinstance(row, HeadMesh):
-        return row
-    if head is None:
-        raise TypeError("scenes with head parameters need a head model")
-    mesh: HeadMesh = head(row)
-    return mesh
 
 
 def quantise(images: Tensor) -> Tensor:
