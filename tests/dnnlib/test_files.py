@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
-from dnnlib.errors import UserError
-from dnnlib.files import atomic_write, check_output_folder, make_output_folder, sha256
+from dnnlib.errors import UserError, WriteError
+from dnnlib.files import AppendFile, atomic_write, check_output_folder, make_output_folder, remove_leftovers, sha256
 
 
 def test_atomic_write_puts_the_file_in_place_and_nothing_else(tmp_path: Path):
@@ -83,3 +86,56 @@ def test_a_read_only_folder_is_refused(tmp_path: Path):
 def test_sha256_of_known_bytes(tmp_path: Path):
     (tmp_path / "abc").write_bytes(b"abc")
     assert sha256(tmp_path / "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # FIPS 180-2, B.1
+
+
+@contextmanager
+def no_file_longer_than(size: int) -> Iterator[None]:
+    """Let the operating system refuse every byte after the first `size` of any file: what a full disk does, at a place of our choice."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize("size", [0, 1, 500, 999])
+def test_a_full_disk_is_one_sentence_and_leaves_the_old_file(tmp_path: Path, size: int):
+    target = tmp_path / "a.txt"
+    target.write_text("old")
+    refused = pytest.raises(WriteError, match=r"a\.txt: cannot be written \(.*\); free some space")
+    with no_file_longer_than(size), refused, atomic_write(target) as temporary:
+        temporary.write_bytes(bytes(1000))
+    assert target.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+@pytest.mark.parametrize("size", range(10, 31))
+def test_records_that_do_not_fit_wait_and_none_is_ever_cut(tmp_path: Path, size: int):
+    file = AppendFile(tmp_path / "log")
+    file.append(b"0123456789")
+    with no_file_longer_than(size):
+        written = 10
+        for _ in range(3):
+            with suppress(WriteError):
+                file.append(b"0123456789")
+                written += 10
+        assert file.path.stat().st_size == written == size // 10 * 10
+    file.append(b"end")
+    file.close()
+    assert file.path.read_bytes() == b"0123456789" * 4 + b"end"
+    again = AppendFile(tmp_path / "log")
+    again.append(b"!")
+    again.close()
+    assert file.path.read_bytes().endswith(b"end!")
+
+
+def test_leftovers_of_killed_processes_go_and_nothing_else(tmp_path: Path):
+    with atomic_write(tmp_path / "network.state") as temporary:
+        temporary.write_text("half")
+        (tmp_path / ".gitignore").touch()
+        (tmp_path / "notes.1-12345678.txt").touch()
+        os.link(temporary, tmp_path / f".network.{os.getpid()}-0123abcd.state")
+    (left,) = remove_leftovers(tmp_path)
+    assert left.name.endswith("-0123abcd.state")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".gitignore", "network.state", "notes.1-12345678.txt"]
