@@ -236,7 +236,7 @@ def _write_tables(folder: Path, dataset: PortraitDataset, config: ShardConfig, w
     tables = {SAMPLES_NAME: npz_bytes(samples)}
     heads = dataset.contents.heads
     if isinstance(heads, ParameterHeads):
-        tables["heads.npz"] = npz_bytes({"names": names, **_head_rows(heads, rows)})
+        tables["heads.npz"] = npz_bytes({"names": names, **head_rows(heads, rows)})
         head = {"id": heads.model.identifier, "fingerprint": heads.model.fingerprint()}
     else:
         assert isinstance(heads, MeshHeads)  # there are no others
@@ -263,7 +263,7 @@ def _write_table(path: Path, data: bytes) -> dict[str, Any]:
     return {"name": path.name, "bytes": len(data), "sha256": sha256(path)}
 
 
-def _head_rows(heads: ParameterHeads, rows: list[int]) -> dict[str, NDArray[Any]]:
+def head_rows(heads: ParameterHeads, rows: list[int]) -> dict[str, NDArray[Any]]:
     """Columns of `heads.npz`."""
     some = heads.rows(torch.tensor(rows))
     params: HeadParams = some.params

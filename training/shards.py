@@ -87,14 +87,14 @@ class ShardStorage(Storage):
         self.shards = [Shard(row["name"], row["samples"], row["bytes"], row["sha256"]) for row in index["shards"]]
         self.members: tuple[str, ...] = MEMBERS[index["heads"]]
         self.image_types: list[str] = index["image_types"]
-        self._tables = {row["name"]: Shard(row["name"], 0, row["bytes"], row["sha256"]) for row in index["tables"]}
-        self.names = sorted(self._tables)
+        self.tables = {row["name"]: Shard(row["name"], 0, row["bytes"], row["sha256"]) for row in index["tables"]}
+        self.names = sorted(self.tables)
         self.first = np.concatenate([[0], np.cumsum([shard.samples for shard in self.shards])])
         self._files: OrderedDict[int, int] = OrderedDict()
         self.table = _sample_table(self, int(self.first[-1]))
 
     def __contains__(self, name: str) -> bool:
-        return name in self._tables
+        return name in self.tables
 
     def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "_files": OrderedDict()}
@@ -111,8 +111,8 @@ class ShardStorage(Storage):
 
     def read(self, name: str) -> bytes:
         """A table, or a file of a sample, checked against its checksum."""
-        if name in self._tables:
-            return self._read_table(self._tables[name])
+        if name in self.tables:
+            return self._read_table(self.tables[name])
         shard, row, column = self._locate(name)
         start, size, crc = (int(array[row, column]) for array in (self.table.offset, self.table.size, self.table.crc32))
         data = self._read_part(shard, start, size)
@@ -135,8 +135,16 @@ class ShardStorage(Storage):
             StorageError: it cannot be reached, or is not what its checksum says.
         """
         if self.cache is not None and shard not in self._files:
-            file = self.shards[shard]
-            self.cache.fetch(self.address(file.name), file.sha256, file.size)
+            self.local(shard)
+
+    def local(self, shard: int) -> Path:
+        """A shard as a file of this machine, fetched if need be.
+
+        Raises:
+            StorageError: it cannot be.
+        """
+        file = self.shards[shard]
+        return Path(self.address(file.name)) if self.cache is None else self.cache.fetch(self.address(file.name), file.sha256, file.size)
 
     def address(self, name: str) -> str:
         """Path or URL of a file."""
@@ -144,7 +152,7 @@ class ShardStorage(Storage):
 
     def display(self, name: str) -> str:
         """`folder/shards/000003.tar:000003-000123.png (images/person.png)`."""
-        if name in self._tables or "-" not in name:
+        if name in self.tables or "-" not in name:
             return self.address(name)
         shard, row, _ = self._locate(name)
         return f"{self.address(self.shards[shard].name)}:{name} ({self.table.names[row]})"

@@ -13,9 +13,12 @@ COMMANDS = {
         "Render videos of people who talk and look around, with exact ground truth.",
     ),
     "check": ("next3d.commands.data_check:check", "Read a data set completely and report what is wrong with it."),
+    "stats": ("next3d.commands.data_stats:stats", "Sizes, cameras, heads and brightness of a data set."),
+    "convert": ("next3d.commands.data_convert:convert", "Copy a data set: folder or zip, smaller images, another image format."),
+    "shard": ("next3d.commands.data_shard:shard", "Shuffle a data set into tar files, for large disks and object storage."),
 }
 
 
 @click.group(cls=LazyGroup, lazy=COMMANDS)
 def data() -> None:
-    """Make and check data sets."""
+    """Make, check and convert data sets."""

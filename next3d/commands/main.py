@@ -13,18 +13,20 @@ from typing import Any
 
 import click
 
-from dnnlib.errors import UserError
+from dnnlib.errors import LostProcessError, UserError
 from next3d.version import VERSION
 
+EXIT_LOST_PROCESS = 1
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
 CONTEXT_SETTINGS: dict[str, Any] = {"help_option_names": ["-h", "--help"], "max_content_width": 120}
 
 COMMANDS = {
     "train": ("next3d.commands.train:train", "Train a generator on a data set."),
-    "data": ("next3d.commands.data:data", "Make and check data sets."),
+    "data": ("next3d.commands.data:data", "Make, check and convert data sets."),
     "samples": ("next3d.commands.samples:samples", "Write images, depth and shapes of generated heads."),
     "videos": ("next3d.commands.videos:videos", "Write videos of generated heads that move."),
+    "metrics": ("next3d.commands.metrics:metrics", "How good a network is, in figures."),
     "convert": ("next3d.commands.convert:convert", "Published EG3D and Next3D networks to files that run nothing."),
     "demo": ("next3d.commands.demo:demo", "Data, training and videos in one go, on a laptop."),
 }
@@ -78,7 +80,7 @@ def root() -> None:
 
 
 def run_command(command: click.Command, arguments: Sequence[str] | None = None, *, name: str | None = None) -> int:
-    """Run a click command and return its exit code: 0 done, 2 bad input, 130 interrupted.
+    """Run a click command and return its exit code: 0 done, 1 a process of several is lost, 2 bad input, 130 interrupted.
 
     Bad input is one line on stderr that begins with `Error:`. Anything unforeseen keeps its traceback and ends the process with 1;
     so does, quietly, a reader of our output that goes away (click sees to that).
@@ -97,6 +99,8 @@ def run_command(command: click.Command, arguments: Sequence[str] | None = None, 
         return _complain(_sentence(error), EXIT_USER_ERROR)
     except UserError as error:
         return _complain(str(error), EXIT_USER_ERROR)
+    except LostProcessError as error:
+        return _complain(str(error), EXIT_LOST_PROCESS)
     except OSError as error:
         if error.filename is None:
             raise
