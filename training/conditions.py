@@ -15,9 +15,11 @@ from next3d.head.model import HeadModel, HeadParams, Joint, LinearHeadModel
 from next3d.render.cameras import mirrored_camera
 from next3d.types import Camera
 from training.batch import HeadRow
+from training.config import TrainConfig
 from training.dataset import PortraitDataset
 from training.heads import ParameterHeads
 from training.mirror import Mirror
+from training.precision import clamped, with_blocks
 from training.randomness import Draws
 
 SAME_HEAD = 1e-3
@@ -34,6 +36,19 @@ def expression_size(dataset: PortraitDataset) -> int:
     if not isinstance(heads, ParameterHeads):
         raise ConfigError("--gen-exp-cond: the data set's heads are meshes without expression parameters; leave it out for this data")
     return heads.params.expression.shape[1] + 3
+
+
+def fitted(config: TrainConfig, dataset: PortraitDataset) -> TrainConfig:
+    """The configuration with what only the data set knows, and with the clamps that half precision needs.
+
+    Raises:
+        ConfigError: the data cannot give what is asked for.
+    """
+    precision = with_blocks(config.precision)
+    model = clamped(config.model, precision)
+    mapping = replace(model.generator.mapping, expression_size=expression_size(dataset) if config.data.expression else 0)
+    generator = replace(model.generator, head=dataset.head_name, mapping=mapping)
+    return replace(config, model=replace(model, generator=generator), precision=precision)
 
 
 class Conditions:

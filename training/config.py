@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 from dnnlib.errors import ConfigError
 from next3d.config import ModelConfig, preset
@@ -15,6 +15,7 @@ from training.metrics.catalog import METRICS
 
 _Config = TypeVar("_Config")
 DensityKind = Literal["l1", "total-variation", "monotonic"]
+DENSITY_KINDS: tuple[DensityKind, ...] = get_args(DensityKind)
 TRANSFORMS = ("blit", "geom", "color", "noise", "cutout")
 """Groups of augmenting transforms."""
 
@@ -190,6 +191,8 @@ class DataConfig:
     """For mesh-only data: a grey image in UV layout, white on face and eyes."""
     holdout: int = 0
     """The last images, which training leaves out: for measuring."""
+    expression: bool = False
+    """Condition the generator on the heads' expression and jaw, too (with head parameters only)."""
     mirror: bool = False
     """Show every second sample, by lot, as its exact mirror image: picture, camera and head."""
     workers: int = 0

@@ -44,6 +44,13 @@ def clamped(model: ModelConfig, precision: PrecisionConfig) -> ModelConfig:
     return replace(model, generator=generator, discriminator=discriminator)
 
 
+def with_blocks(precision: PrecisionConfig) -> PrecisionConfig:
+    """bfloat16 in the blocks where it saves most, if it is asked for and no blocks are named."""
+    if precision.half or precision.half_type != "bfloat16":
+        return precision
+    return replace(precision, generator_blocks=4, superres_blocks=2, discriminator_blocks=4)
+
+
 def use_precision(generator: Generator, discriminator: Discriminator, config: PrecisionConfig) -> None:
     """Let the blocks that the configuration names compute in half precision, and compile what it asks for.
 

@@ -18,7 +18,7 @@ from training.ema import update_average
 from training.fakes import StepInput, prepare
 from training.mirror import Mirror
 from training.phases import REAL_SIGN, Phases, StepSettings
-from training.precision import use_precision
+from training.precision import tensor_float, use_precision
 from training.randomness import Draws
 from training.schedule import blur_sigma, ema_decay, raw_resolution, swap_probability
 from training.state import TrainState
@@ -91,7 +91,8 @@ class Trainer:
             swap_probability=swap_probability(config.schedule, state.images),
             strength=state.counters[STRENGTH] if config.augment.kind == "ada" else self._strength,
         )
-        self.phases.step(self._parts(batch), settings)
+        with tensor_float(config.precision.tf32):
+            self.phases.step(self._parts(batch), settings)
         if config.augment.kind == "ada":
             self._adapt(len(batch) * world().size)
         self._unsettled.append(_Made(state.step, state.images, batch.index, self.phases.means, self.phases.skipped))
