@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import pickle
+import socket
 import time
 import traceback
 from collections.abc import Callable
@@ -12,7 +13,6 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 import torch
-import torch.distributed as dist
 
 from torch_utils.distributed import join
 
@@ -21,18 +21,18 @@ def run_ranks(function: Callable[..., Any], size: int, *arguments: Any, timeout:
     """Call `function(*arguments)` on every rank of a new group; returns the results in rank order.
 
     Processes are forked: they see everything that the test has made so far, monkeypatches too. (Where CUDA is in use they are spawned,
-    which `function`, defined in a module, survives as well, but monkeypatches do not.) Results travel pickled; return plain numbers, or
-    tensors of moderate size.
+    which monkeypatches do not survive.) Results travel pickled; return plain numbers, or tensors of moderate size.
 
     Raises:
         AssertionError: a rank raised (its traceback is in the message), died, or did not finish in time; no process is left behind.
     """
-    store = dist.TCPStore("127.0.0.1", 0, is_master=True)  # picks a free port and keeps it
-    context = multiprocessing.get_context("fork")
+    with socket.socket() as free:  # rank 0 meets the others there; a store of our own would have a thread, which forks do not survive
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    context = multiprocessing.get_context("spawn" if torch.cuda.is_initialized() else "fork")
     pipes = [context.Pipe(duplex=False) for _ in range(size)]
     processes = [
-        context.Process(target=_rank, args=(function, arguments, rank, size, store.port, pipes[rank][1]), daemon=True)
-        for rank in range(size)
+        context.Process(target=_rank, args=(function, arguments, rank, size, port, sender)) for rank, (_, sender) in enumerate(pipes)
     ]
     try:
         for process, (_, sender) in zip(processes, pipes, strict=True):
@@ -66,7 +66,7 @@ def _collect(receivers: list[Connection], deadline: float) -> list[Any]:
 def _rank(function: Callable[..., Any], arguments: tuple[Any, ...], rank: int, size: int, port: int, sender: Connection) -> None:
     """What a child does."""
     names = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    os.environ.update({name: str(value) for name, value in names.items()}, TORCHELASTIC_USE_AGENT_STORE="True")
+    os.environ.update({name: str(value) for name, value in names.items()})
     try:
         torch.set_num_threads(1)
         with join(torch.device("cpu")):
