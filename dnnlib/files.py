@@ -60,8 +60,12 @@ class AppendFile:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
+        """Open or create the file `path`; raises WriteError if there is no room for a new one."""
         self.path = Path(path)
-        self._descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT, 0o644)
+        try:
+            self._descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise WriteError(f"{self.path}: cannot be written ({error.strerror}); check its permissions and the space left.") from error
         self._end = os.lseek(self._descriptor, 0, os.SEEK_END)
         self._waiting: list[bytes] = []
 

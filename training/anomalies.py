@@ -6,6 +6,7 @@ import json
 import math
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,7 @@ class Anomalies:
             self._recent.popleft()
         self._write(skipped)
         first = skipped[0]
-        self._say(f"Skipped {len(skipped)} steps from step {first.step} on: {_reason(first)}. Their samples are in {SKIPPED_STEPS}.")
+        self._say(f"Steps skipped: {len(skipped)}, from step {first.step} on: {_reason(first)}. Their samples are in {SKIPPED_STEPS}.")
         if len(self._recent) > self.limit:
             advice = "start again" if last_good is None else f"resume from {last_good}"
             raise UserError(
@@ -63,14 +64,12 @@ class Anomalies:
     def _write(self, skipped: Iterable[SkippedStep]) -> None:
         if self._folder is None:
             return
-        file = AppendFile(self._folder / SKIPPED_STEPS)
         try:
-            for step in skipped:
-                file.append(json.dumps(self._described(step)).encode() + b"\n")
+            with closing(AppendFile(self._folder / SKIPPED_STEPS)) as file:
+                for step in skipped:
+                    file.append(json.dumps(self._described(step)).encode() + b"\n")
         except WriteError as error:
             self._say(str(error))
-        finally:
-            file.close()
 
     def _described(self, step: SkippedStep) -> dict[str, Any]:
         """JSON has no NaN; such losses are written as texts."""

@@ -132,7 +132,7 @@ def test_losses_that_stay_not_finite_end_the_run(published: Path, tmp_path: Path
     assert len(steps[0]["names"]) == 8
     assert set(steps[0]["names"]) <= set(open_dataset(published, 32).names)
     assert any(isinstance(value, str) for value in steps[0]["losses"].values())
-    assert any(line.startswith("Skipped 1 steps from step 1 on: loss/") for line in lines)
+    assert any(line.startswith("Steps skipped: 1, from step 1 on: loss/") for line in lines)
 
 
 def test_a_state_of_another_architecture_is_refused(published: Path, tmp_path: Path):
