@@ -7,7 +7,7 @@ A metric is a function `measure(context) -> list[Figure]`. What several metrics 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -104,13 +104,16 @@ def check(metrics: Sequence[Metric], context: Context, *, skip: bool = False) ->
     return possible
 
 
-def measure(metrics: Sequence[Metric], context: Context, *, skip: bool = False) -> list[Figure]:
+def measure(
+    metrics: Sequence[Metric], context: Context, *, skip: bool = False, found: Callable[[list[Figure]], None] = lambda figures: None
+) -> list[Figure]:
     """All figures of some metrics. Needs are checked before anything is computed.
 
     Args:
         metrics: what `choose` or `suite` returned.
         context: the network, the data, and what metrics share.
         skip: leave out metrics whose needs are not met and say so; otherwise that is an error.
+        found: receives all figures so far whenever a metric is done.
 
     Raises:
         UserError: a need is not met, or a metric finds something that does not serve.
@@ -119,4 +122,5 @@ def measure(metrics: Sequence[Metric], context: Context, *, skip: bool = False) 
     for metric in check(metrics, context, skip=skip):
         context.say(f"Measuring {metric.name}: {metric.summary}")
         figures += metric.measure(context)
+        found(figures)
     return figures

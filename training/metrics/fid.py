@@ -27,20 +27,20 @@ def measure(context: Context) -> list[Figure]:
     real, fake = real_features(context), fake_features(context)
     settings = context.settings
     low = high = floor = None
-    note = f"to {len(real)} real images"
+    note = f"to {len(real)} reals"
     if settings.intervals:
         value, without = leave_blocks_out(real, fake, context)
         low, high = jackknife(value, without, least=0.0)
         half = len(real) // 2
         floor = frechet(moments_of(real[:half]), moments_of(real[half:]))
-        note += f"; floor: {half} of them to the others"
+        note += f"; floor: {half} of those to the rest"
         bias = (len(without) - 1) * (sum(without) / len(without) - value)
         if min(len(real), len(fake)) > 2 * real.shape[1]:
-            note += f"; about {bias:.2g} of it is owed to the number of images"
+            note += f"; about {bias:.2g} of it comes from their number"
     else:
         value = frechet(moments_of(real), moments_of(fake))
     if min(len(real), len(fake)) <= 2 * real.shape[1]:
-        note += "; biased upwards by far, with so few images: compare only with figures of as many"
+        note += "; few images: far too high, comparable at this number only"
     return [Figure(f"fid{short(len(fake))}", value, len(fake), settings.seed, low, high, floor, note=note)]
 
 

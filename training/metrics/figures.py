@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 
@@ -30,10 +30,10 @@ class Figure:
     note: str = ""
     """What it is, and what to be careful about."""
 
-    def to_json(self) -> str:
-        """One line; numbers that are not finite become null, as JSON has none."""
+    def to_json(self, about: Mapping[str, str] | None = None) -> str:
+        """One line; numbers that are not finite become null, as JSON has none. `about` adds texts, such as the network's file."""
         fields = {name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in asdict(self).items()}
-        return json.dumps(fields, ensure_ascii=False)
+        return json.dumps({**fields, **(about or {})}, ensure_ascii=False)
 
 
 def short(count: int) -> str:

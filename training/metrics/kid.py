@@ -31,7 +31,7 @@ def measure(context: Context) -> list[Figure]:
     low, high = jackknife(found.value, found.without)
     half = len(real) // 2
     floor = kernel_distance(real[:half], real[half:]).value if context.settings.intervals else None
-    note = f"to {len(real)} real images, mean over {found.subsets} subsets; unbiased, may be negative"
+    note = f"to {len(real)} reals, {found.subsets} subsets; unbiased, may be negative; floor: half of the reals to the rest"
     return [Figure(f"kid{short(len(fake))}", found.value, len(fake), context.settings.seed, low, high, floor, note=note)]
 
 

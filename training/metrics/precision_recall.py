@@ -32,13 +32,13 @@ def measure(context: Context) -> list[Figure]:
         floors = {"precision": float(coverage(context, real[:half], real[half : 2 * half]).mean())}
         floors["recall"] = float(coverage(context, real[half : 2 * half], real[:half]).mean())
     notes = {
-        "precision": f"share of generated images among {count} real ones, k = {NEIGHBOURS}",
-        "recall": f"share of real images among {count} generated ones, k = {NEIGHBOURS}",
+        "precision": "share of generated images that lie among the reals",
+        "recall": "share of real images that lie among the generated ones",
     }
     figures = []
     for name, inside in shares.items():
         low, high = wilson(float(inside.sum()), count)
-        note = notes[name] + ("; floor: half of the reals among the other half" if floors else "")
+        note = notes[name] + ("; floor: half of the reals among the rest" if floors else "")
         value = float(inside.mean())
         figures.append(Figure(f"{name}{short(count)}", value, count, context.settings.seed, low, high, floors.get(name), note=note))
     return figures

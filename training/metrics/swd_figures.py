@@ -24,7 +24,7 @@ def measure(context: Context) -> list[Figure]:
     if context.settings.intervals:
         intervals = {name: jackknife(levels[name], values, least=0.0) for name, values in leave_blocks_out(real, fake).items()}
         floors = halves(real)
-    note = f"x 1e3 to as many real images{'; floor: half of these to the others' if floors else ''}"
+    note = f"x 1e3 to as many reals{'; floor: half of those to the rest' if floors else ''}"
     figures = []
     for name, value in levels.items():
         low, high = intervals.get(name, (None, None))
