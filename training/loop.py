@@ -153,7 +153,7 @@ class _Run:
     def __init__(self, config: TrainConfig, trainer: Trainer, folder: Path, recorder: Recorder | None, say: Say) -> None:
         self.config, self.trainer, self.recorder, self.say = config, trainer, recorder, say
         self.state: TrainState = trainer.state
-        self.metrics = SnapshotMetrics(trainer.dataset, config)
+        self.metrics = SnapshotMetrics(trainer.dataset, config, trainer.device)
         self.anomalies = Anomalies(config.run.max_skipped, trainer.dataset.names.__getitem__, None if recorder is None else folder, say)
         self.ticks = self._ticks_so_far()
         self.unsaved = False
@@ -214,7 +214,7 @@ class _Run:
 
     def _counters(self) -> dict[str, float]:
         """Counters that are one number."""
-        return {name: float(value) for name, value in self.state.counters.items() if value.numel() == 1}
+        return {name.replace(".", "/"): float(value) for name, value in self.state.counters.items() if value.numel() == 1}
 
     def _save(self, last: bool) -> bool:
         """Whether the first process wrote a snapshot; if it must stop because it cannot, all do.
