@@ -35,17 +35,22 @@ class LightView:
     """[S, S], inf where nothing is."""
 
     def lit(self, points: Tensor, bias: float) -> Tensor:
-        """Share [P] in [0, 1] of four neighbouring rays that reach the points [P, 3]."""
+        """Share [P] in [0, 1] of nine neighbouring rays that reach the points [P, 3], weighted by a quadratic B-spline: soft edges."""
         local = (points - self.center) @ self.axes.T
         size = len(self.depth)
-        place = ((local[:, :2] / self.extent + 1) * (size / 2) - 0.5).clamp(0, size - 1.001)
-        corner = place.to(torch.int32)
-        x, y = (place - corner).unbind(dim=1)
-        first = corner[:, 1] * size + corner[:, 0]
+        place = ((local[:, :2] / self.extent + 1) * (size / 2) - 0.5).clamp(1, size - 2)
+        nearest = torch.floor(place + 0.5)
+        offset = place - nearest  # [P, 2] in [-0.5, 0.5]
+        before, middle, after = 0.5 * (0.5 - offset) ** 2, 0.75 - offset**2, 0.5 * (0.5 + offset) ** 2
+        index = nearest.to(torch.int32)
+        center = index[:, 1] * size + index[:, 0]
         reach, depth = local[:, 2] - bias, self.depth.flatten()
-        near, right, below, far = (reach <= depth.index_select(0, first + step) for step in (0, 1, size, size + 1))
-        top, bottom = torch.lerp(near.float(), right.float(), x), torch.lerp(below.float(), far.float(), x)
-        return torch.lerp(top, bottom, y)
+        columns = ((-1, before[:, 0].contiguous()), (0, middle[:, 0].contiguous()), (1, after[:, 0].contiguous()))
+        total = torch.zeros_like(reach)
+        for down, share in ((-1, before[:, 1]), (0, middle[:, 1]), (1, after[:, 1])):
+            free = [(reach <= depth.index_select(0, center + (down * size + right))) * weight for right, weight in columns]
+            total += (free[0] + free[1] + free[2]) * share
+        return total
 
 
 def light_view(vertices: Tensor, faces: Tensor, direction: Tensor, size: int) -> LightView:

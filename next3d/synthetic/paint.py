@@ -89,9 +89,11 @@ def paint_skin(fields: SkinFields, skin: Skin, brows: Brows, hair: Hair) -> Pain
     return Paint(albedo, skin.shine * (0.35 + 0.65 * fields.nose) + 0.5 * fields.lips)
 
 
-def paint_body(count: int, skin: Skin) -> Paint:
-    """Bare skin of neck and chest."""
-    return Paint(_rgb(skin.tone).expand(count, 3), torch.full((count,), 0.25 * skin.shine))
+def paint_body(local: Tensor, skin: Skin) -> Paint:
+    """Bare skin at (across or turn, up or down, ...): neck and chest, and what lies under a beard."""
+    grain = noise(local[:, 0] * 3 + skin.noise_offset[0], local[:, 1] * 1.2 + skin.noise_offset[1])
+    uneven = 1 + skin.mottle * (0.03 * grain[:, 0] + 0.025 * grain[:, 1])
+    return Paint(_rgb(skin.tone) * uneven[:, None], torch.full_like(uneven, 0.35 * skin.shine))
 
 
 def _scalp(albedo: Tensor, fields: SkinFields, grain: Tensor, hair: Hair) -> Tensor:

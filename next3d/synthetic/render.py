@@ -250,7 +250,7 @@ def _shade_material(material: Material, points: Points, light: Light, chosen: Te
         columns = F.embedding_bag(points.corners[chosen], surface.skin_columns, per_sample_weights=points.weights[chosen], mode="sum")
         return shade_skin(paint_skin(SkinFields.from_columns(columns), look.skin, look.brows, look.hair), light, lighting)
     if material == Material.BODY:
-        return shade_skin(paint_body(count, look.skin), light, lighting)
+        return shade_skin(paint_body(points.local[chosen], look.skin), light, lighting)
     if material == Material.HAIR:
         direction = F.normalize(points.direction[chosen], dim=1)
         hair = shade_hair(paint_hair(points.local[chosen], look.hair), direction, light, lighting)
@@ -268,7 +268,7 @@ def _with_skin_below(hair: Tensor, local: Tensor, light: Light, look: Look) -> T
     """Light [P, 3] leaving hair, with skin that shows through where a beard is thin."""
     thin = (local[:, 2] >= BEARD).nonzero()[:, 0]
     cover = beard_cover(local[thin], local[thin, 2] - BEARD, look.hair)[:, None]
-    below = shade_skin(paint_body(len(thin), look.skin), light[thin], look.lighting)
+    below = shade_skin(paint_body(local[thin], look.skin), light[thin], look.lighting)
     return hair.index_copy(0, thin, torch.lerp(below, hair[thin], cover))
 
 

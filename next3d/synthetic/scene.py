@@ -125,8 +125,8 @@ class _Build:
 
 
 def _body_occlusion(body: Body) -> Tensor:
-    """The chin hides the sky from the neck, less and less towards the shoulders."""
-    return 0.45 + 0.5 * smooth(body.local[:, 1], 0.15, 0.6)
+    """The chin hides some of the sky from the neck (as much as from the head's own neck above), less and less towards the shoulders."""
+    return 0.84 + 0.12 * smooth(body.local[:, 1], 0.05, 0.6)
 
 
 def _columns(points: Tensor, normals: Tensor, local: Tensor, direction: Tensor | None, occlusion: Tensor | None) -> Tensor:
