@@ -25,3 +25,7 @@ class ConfigError(UserError):
 
 class WriteError(UserError):
     """A file could not be written: the disk is full, a quota is used up, or the folder has become read-only."""
+
+
+class LostProcessError(Exception):
+    """A process of a run on several is gone: nobody's mistake at the keyboard, and one sentence all the same."""

@@ -19,7 +19,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from dnnlib.errors import ConfigError
+from dnnlib.errors import ConfigError, LostProcessError
 
 PATIENCE = timedelta(hours=1)
 """Ranks wait so long for each other: longer than one of them needs to write a snapshot or to measure."""
@@ -78,6 +78,7 @@ def join(device: torch.device) -> Iterator[World]:
 
     Raises:
         ConfigError: the environment is incomplete.
+        LostProcessError: another rank went away, or never came.
     """
     expected = world_of(os.environ)
     if expected.size == 1:
@@ -85,11 +86,17 @@ def join(device: torch.device) -> Iterator[World]:
         return
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
     try:
+        dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
         yield world()
+    except RuntimeError as error:
+        if not _is_lost(error):
+            raise
+        reason = str(error).strip().partition("\n")[0]
+        raise LostProcessError(f"training: another process of the run is gone, or does not answer ({reason}).") from error
     finally:
-        dist.destroy_process_group()
+        if dist.is_initialized():
+            dist.destroy_process_group()
 
 
 def sum_over_ranks(tensor: Tensor) -> Tensor:
@@ -141,3 +148,9 @@ def text_of_first(text: str) -> str:
         return text
     letters = list(text.encode()) if world().is_first else []
     return bytes(gather_rows(torch.tensor(letters, dtype=torch.uint8)).tolist()).decode()
+
+
+def _is_lost(error: RuntimeError) -> bool:
+    """Whether an error says that another rank is gone."""
+    signs = ("connection closed by peer", "connection reset", "broken pipe", "connection refused", "timed out", "nccl", "gloo")
+    return isinstance(error, dist.DistError) or any(sign in str(error).lower() for sign in signs)

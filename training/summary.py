@@ -13,15 +13,17 @@ from training.fakes import prepare
 from training.state import new_state
 
 
-def describe(config: TrainConfig, dataset: PortraitDataset, device: str) -> str:
+def describe(config: TrainConfig, dataset: PortraitDataset, device: torch.device, ranks: int = 1) -> str:
     """Text for people; the networks are built once for it."""
     costs = measure(config, dataset)
+    share = config.run.batch // ranks
     lines = [
         to_json(config),
         f"Data set       {dataset.path}: {len(dataset)} images of {dataset.stored_resolution}²",
         f"Generator      {costs['generator_parameters'] / 1e6:.2f} M parameters, {costs['generator_gflop']:.3f} GFLOP per image",
         f"Discriminator  {costs['discriminator_parameters'] / 1e6:.2f} M parameters, {costs['discriminator_gflop']:.3f} GFLOP per image",
-        f"Device         {device}, {torch.get_num_threads()} CPU threads",
+        f"Device         {device if ranks == 1 else device.type}, {torch.get_num_threads()} CPU threads",
+        f"Processes      {ranks}, each with {share} images per step in {share // min(share, config.run.part)} part(s)",
     ]
     return "\n".join(lines)
 
