@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import secrets
 import time
 from collections.abc import Callable, Mapping
 from io import BytesIO
@@ -51,7 +52,7 @@ class Journal:
     ) -> None:
         self._say = say
         self._complained = False
-        self._wandb = None if project is None else _open_wandb(project, folder, settings or {}, continued=images > 0)
+        self._wandb = None if project is None else _open_wandb(project, folder, settings or {})
         stats = folder / STATS
         forget_after(stats, images)
         self._stats = AppendFile(stats)
@@ -153,14 +154,17 @@ def _open_board(folder: Path, images: int) -> _Board | None:
         return None
 
 
-def _open_wandb(project: str, folder: Path, settings: Mapping[str, Any], *, continued: bool) -> Any:
-    """A run of Weights & Biases whose name is the folder's, so that a continued run is one curve."""
+def _open_wandb(project: str, folder: Path, settings: Mapping[str, Any]) -> Any:
+    """A run of Weights & Biases under the folder's name; a run that goes on in its folder goes on there, too."""
     try:
         import wandb
     except ImportError as error:
         raise UserError(
             "--wandb: the package wandb is missing; install it with pip install 'next3d[wandb]' or leave --wandb out."
         ) from error
-    return wandb.init(
-        project=project, name=folder.name, id=folder.name, dir=str(folder), config=dict(settings), resume="allow" if continued else None
-    )
+    identity = folder / "wandb-id.txt"
+    if not identity.exists():
+        with atomic_write(identity) as temporary:
+            temporary.write_text(secrets.token_hex(8), encoding="utf-8")
+    own = identity.read_text(encoding="utf-8").strip()
+    return wandb.init(project=project, name=folder.name, id=own, dir=str(folder), config=dict(settings), resume="allow")

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from training.config import TrainConfig, default_config
 from training.dataset import open_dataset
 from training.folders import run_name
+from training.interrupt import StopRequest
 from training.loop import train
 
 CPU = torch.device("cpu")
@@ -25,9 +26,16 @@ def quick_config(data: Path, steps: int, **run: Any) -> TrainConfig:
     return replace(config, run=replace(config.run, **run), loss=replace(config.loss, density_points=16))
 
 
-def go(config: TrainConfig, outdir: Path, resume: Path | str | None = None, say: Callable[[str], None] = print) -> Path:
+def go(
+    config: TrainConfig,
+    outdir: Path,
+    resume: Path | str | None = None,
+    say: Callable[[str], None] = print,
+    stop: StopRequest | None = None,
+) -> Path:
     """The command's way into the loop."""
-    return train(config, open_dataset(config.data.path, 32), outdir, name=run_name(config), device=CPU, resume_from=resume, say=say)
+    dataset = open_dataset(config.data.path, 32)
+    return train(config, dataset, outdir, name=run_name(config), device=CPU, resume_from=resume, say=say, stop=stop)
 
 
 def assert_equal_states(first: Path, second: Path) -> None:

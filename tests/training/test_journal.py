@@ -121,6 +121,9 @@ def test_weights_and_biases_get_the_same(tmp_path: Path, monkeypatch):
     assert record["loss/generator"] == 1
     assert record["pictures/heads"] == (4, 4)
     assert stand_in.finished == 1
+    first = stand_in.started["id"]
+    write(folder, 8, 16, project="heads")
+    assert stand_in.started["id"] == first, "a run that goes on is one curve"
 
 
 def test_weights_and_biases_are_imported_only_when_asked_for(tmp_path: Path, monkeypatch):

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import os
 import signal
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 import training.loop
 from dnnlib.errors import UserError
@@ -16,7 +19,7 @@ from next3d.commands.main import run_command
 from next3d.commands.train import train as command
 from tests.processes import run_ranks
 from tests.training.runs import assert_equal_states, go, quick_config
-from training.config import default_config
+from training.config import TrainConfig, default_config
 from training.dataset import open_dataset
 from training.folders import newest_run, run_name, states_in
 from training.interrupt import Stopped, StopRequest
@@ -62,6 +65,37 @@ def test_auto_goes_on_bit_by_bit_in_the_same_folder(own: Path, tmp_path: Path, u
     assert [record["images"] for record in records[0]] == [8, 16, 24]
     losses = [[{name: value for name, value in record.items() if "loss/" in name} for record in run] for run in records]
     assert losses[0] == losses[1]
+
+
+def adaptive(own: Path, **run) -> TrainConfig:
+    """Six steps with augmentation whose strength moves with every second one."""
+    config = quick_config(own, 6, **run)
+    return replace(config, augment=replace(config.augment, kind="ada", p=0.2, interval=2, speed_kimg=0.1))
+
+
+def stops_after_each_step(config: TrainConfig, outdir: Path) -> str:
+    """A run that is asked to stop in every step and goes on again, until it has reached its goal."""
+    inner = training.loop.Trainer.step
+
+    def asked(trainer, batch):
+        inner(trainer, batch)
+        request.asked = True
+
+    training.loop.Trainer.step = asked
+    try:
+        while True:
+            with suppress(Stopped), StopRequest() as request:
+                return str(go(config, outdir, "auto", lambda line: None, request))
+    finally:
+        training.loop.Trainer.step = inner
+
+
+def test_a_run_cut_after_every_step_equals_the_uncut_one(own: Path, tmp_path: Path):
+    config = adaptive(own)
+    uncut = go(config, tmp_path / "uncut", say=lambda line: None)
+    cut = stops_after_each_step(config, tmp_path / "cut")
+    assert_equal_states(Path(cut), uncut)
+    assert load_file(uncut / "network-000000.state")["counter.augment.strength"] != 0.2
 
 
 def test_auto_with_nothing_left_to_do_does_nothing(own: Path, uncut: Path):
@@ -112,7 +146,7 @@ def two_ranks(config, outdir: Path, kill_at: int | None) -> str:
 
 
 def test_two_ranks_one_killed_continue_bit_by_bit(own: Path, tmp_path: Path):
-    config = quick_config(own, 8, batch=8, tick=0.016)  # four steps
+    config = adaptive(own, batch=8, tick=0.016, kimg=0.032)  # four steps
     folders = run_ranks(two_ranks, 2, config, tmp_path / "uncut", None)
     assert folders[0] == folders[1]
     with pytest.raises(AssertionError, match=r"rank . (died|failed)"):
