@@ -36,7 +36,7 @@ CHUNK = 256
 
 
 @dataclass(frozen=True)
-class _Frame:
+class Frame:
     """Where a face is in its picture, whatever it does: N places from landmarks [N, 68, 2] that were read."""
 
     landmarks: Tensor
@@ -46,7 +46,7 @@ class _Frame:
     """[N, 1, 1]."""
 
     @classmethod
-    def of(cls, landmarks: Tensor) -> _Frame:
+    def of(cls, landmarks: Tensor) -> Frame:
         """The frame of landmarks [N, 68, 2]."""
         centre = landmarks.mean(dim=1, keepdim=True)
         spread = (landmarks - centre).square().sum(dim=2).mean(dim=1).sqrt()
@@ -71,7 +71,7 @@ def _overview(images: Tensor) -> Tensor:
     return window_features(at_most(images, OVERVIEW)[:, None])
 
 
-def _details(images: Tensor, frame: _Frame, rotation: Tensor) -> list[Tensor]:
+def _details(images: Tensor, frame: Frame, rotation: Tensor) -> list[Tensor]:
     """Groups of features for the last regression: face, mouth, both eyes, head pose."""
     eyes = torch.cat([frame.window(images, eye, EYE_SIDE) for eye in EYES], dim=1)
     return [frame.window(images, ALL, FACE_SIDE), frame.window(images, MOUTH, MOUTH_SIDE), eyes, rotation]
@@ -103,11 +103,11 @@ class FaceReader:
         truth = FaceState(*(torch.cat(pair) for pair in zip(vars(states).values(), vars(mirrored).values(), strict=True)))
         overview = torch.cat([_overview(part) for part in _chunks(images)])
         rough, seen = KernelRidge.fit_left_out(overview, truth.landmarks.flatten(1), width=WIDTH)
-        frame = _Frame.of(seen.unflatten(1, (LANDMARKS, 2)))
+        frame = Frame.of(seen.unflatten(1, (LANDMARKS, 2)))
         window = torch.cat([_frame_part(frame, rows).window(images[rows], ALL, FACE_SIDE) for rows in _spans(len(images))])
         targets = torch.cat([frame.inside(truth.landmarks), truth.rotation], dim=1)
         face, seen = KernelRidge.fit_left_out([overview, window], targets, width=WIDTH)
-        frame, rotation = _Frame.of(frame.outside(seen[:, :-3])), seen[:, -3:]
+        frame, rotation = Frame.of(frame.outside(seen[:, :-3])), seen[:, -3:]
         parts = [_details(images[rows], _frame_part(frame, rows), rotation[rows]) for rows in _spans(len(images))]
         groups = [torch.cat(part) for part in zip(*parts, strict=True)]
         relative = replace(truth, landmarks=frame.inside(truth.landmarks))
@@ -122,9 +122,9 @@ class FaceReader:
     def _read(self, images: Tensor) -> FaceState:
         images = at_most(images, LARGEST)
         overview = _overview(images)
-        frame = _Frame.of(self.rough.predict(overview).unflatten(1, (LANDMARKS, 2)))
+        frame = Frame.of(self.rough.predict(overview).unflatten(1, (LANDMARKS, 2)))
         seen = self.face.predict([overview, frame.window(images, ALL, FACE_SIDE)])
-        frame, rotation = _Frame.of(frame.outside(seen[:, :-3])), seen[:, -3:]
+        frame, rotation = Frame.of(frame.outside(seen[:, :-3])), seen[:, -3:]
         groups = _details(images, frame, rotation)
         state = FaceState.from_rows(self.details.predict(groups))
         gaze, values = self.eyes.predict(groups[2:]).split([2, len(self.controls)], dim=1)
@@ -145,5 +145,5 @@ def _chunks(images: Tensor) -> Iterator[Tensor]:
         yield images[rows]
 
 
-def _frame_part(frame: _Frame, rows: slice) -> _Frame:
-    return _Frame(frame.landmarks[rows], frame.centre[rows], frame.size[rows])
+def _frame_part(frame: Frame, rows: slice) -> Frame:
+    return Frame(frame.landmarks[rows], frame.centre[rows], frame.size[rows])

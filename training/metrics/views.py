@@ -222,7 +222,7 @@ def _both(context: Context) -> tuple[Tensor, Tensor | None]:
             return found, None
         return found, _pairs(context, true_views(TruthSampler(context.head, context.dataset.resolution)), scenes[:TRUE_PAIRS])
 
-    return context.once("avatar: views", make)
+    return context.once("avatar: views", make, network=True)
 
 
 def _pairs(context: Context, views: TwoViews, scenes: Scenes) -> Tensor:
