@@ -54,6 +54,8 @@ def leave_blocks_out(real: Tensor, fake: Tensor, context: Context, most: int = J
         first, second = (reduce(add, side) for side in kept)
         return frechet(first, second)
 
-    rows = context.rows(number + 1, lambda start, stop: torch.tensor([[distance(i - 1)] for i in range(start, stop)]).double(), size=1)
+    rows = context.rows(
+        number + 1, lambda start, stop: torch.tensor([[distance(i - 1)] for i in range(start, stop)], dtype=torch.float64), size=1
+    )
     values: list[float] = rows[:, 0].tolist()
     return values[0], values[1:]
