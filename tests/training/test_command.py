@@ -62,6 +62,26 @@ def test_dry_run_prints_everything_and_writes_nothing(own: Path, tmp_path: Path,
         (["--metrics", "none"], "run", "metrics", []),
         (["--holdout", "2"], "data", "holdout", 2),
         (["--workers", "2"], "data", "workers", 2),
+        (["--reg-type", "total-variation"], "loss", "density_kind", "total-variation"),
+        (["--disc-c-noise", "0.5"], "loss", "label_noise", 0.5),
+        (["--blur-init-sigma", "4"], "schedule", "blur_sigma", 4),
+        (["--neural_rendering_resolution_initial", "8"], "schedule", "raw_initial", 8),
+        (["--g-lr-mul", "texture=0.5,decoder=0.1"], "generator_optimizer", "multipliers", [["texture", 0.5], ["decoder", 0.1]]),
+        (["--freezed", "1"], "discriminator_optimizer", "frozen_blocks", 1),
+        (["--mirror", "true"], "data", "mirror", True),
+        (["--gen-exp-cond", "1"], "data", "expression", True),
+        (["--aug", "ada"], "augment", "kind", "ada"),
+        (["--p", "0.3"], "augment", "p", 0.3),
+        (["--target", "0.5"], "augment", "target", 0.5),
+        (["--ada-kimg", "100"], "augment", "speed_kimg", 100),
+        (["--ada-interval", "2"], "augment", "interval", 2),
+        (["--augpipe", "blit,cutout"], "augment", "transforms", ["blit", "cutout"]),
+        (["--g_num_fp16_res", "2"], "precision", "generator_blocks", 2),
+        (["--sr-num-fp16-res", "1"], "precision", "superres_blocks", 1),
+        (["--d-num-fp16-res", "3"], "precision", "discriminator_blocks", 3),
+        (["--bf16", "true"], "precision", "half_type", "bfloat16"),
+        (["--tf32", "1"], "precision", "tf32", True),
+        (["--compile", "true"], "precision", "compile", True),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) and value and str(value[0]).startswith("--") else None,
 )
@@ -80,6 +100,37 @@ def test_flags_reach_the_networks(own, tmp_path, capsys):
     assert model["discriminator"]["mesh_image"] is False
     assert model["discriminator"]["group_size"] == 2
     assert model["generator"]["mapping"]["pose_conditioning"] is False
+
+
+def test_flags_of_the_recipe_reach_the_networks(own, tmp_path, capsys):
+    """Also what follows from them: sizes from the data set's heads, clamps for float16."""
+    flags = ["--cbase", "64", "--cmax", "8", "--map-depth", "3", "--map-lrmul", "0.1", "--gen-exp-cond", "true", "--d-num-fp16-res", "2"]
+    model = configuration(own, tmp_path / "runs", capsys, *flags)["model"]
+    assert [model[name][size] for name in ("generator", "discriminator") for size in ("channel_base", "channel_max")] == [64, 8, 64, 8]
+    mapping = model["generator"]["mapping"]
+    assert (mapping["layers"], mapping["lr_multiplier"], mapping["expression_size"]) == (3, 0.1, 5)
+    assert (model["generator"]["clamp"], model["discriminator"]["clamp"]) == (None, 256)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--aug", "fixed"], "--aug fixed needs a probability above 0, give --p"),
+        (["--augpipe", "sepia"], "unknown transforms 'sepia'"),
+        (["--neural-rendering-resolution-final", "16"], "needs --neural-rendering-resolution-initial"),
+        (["--neural-rendering-resolution-initial", "15"], "expected an even number"),
+        (["--g-lr-mul", "texture"], "is not a list like texture=0.5,decoder=0.1"),
+        (["--g-lr-mul", "hair=0.1"], "no part 'hair'"),
+        (["--freezed", "7"], "the discriminator has 3 blocks"),
+        (["--mirror", "true"], "--mirror: the data set's meshes have no left-right map"),
+    ],
+)
+def test_impossible_recipes_are_one_sentence(flags, message, own, tmp_path, capsys):
+    """The small head has no left-right map."""
+    assert run(own, tmp_path / "runs", *flags, "--kimg", "0.008") == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert "Traceback" not in error
 
 
 def test_a_run_from_the_command_line_measures_and_names_its_folder(own, tmp_path, capsys):
