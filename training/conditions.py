@@ -32,10 +32,14 @@ def expression_size(dataset: PortraitDataset) -> int:
     Raises:
         ConfigError: the data set's heads are meshes.
     """
+    return _parameters(dataset).params.expression.shape[1] + 3
+
+
+def _parameters(dataset: PortraitDataset) -> ParameterHeads:
     heads = dataset.contents.heads
     if not isinstance(heads, ParameterHeads):
         raise ConfigError("--gen-exp-cond: the data set's heads are meshes without expression parameters; leave it out for this data")
-    return heads.params.expression.shape[1] + 3
+    return heads
 
 
 def fitted(config: TrainConfig, dataset: PortraitDataset) -> TrainConfig:
@@ -44,6 +48,10 @@ def fitted(config: TrainConfig, dataset: PortraitDataset) -> TrainConfig:
     Raises:
         ConfigError: the data cannot give what is asked for.
     """
+    if config.data.mirror:
+        Mirror(dataset.topology, "cpu")  # complains
+        if config.data.expression:
+            _mirror_map(_parameters(dataset).model)
     precision = with_blocks(config.precision)
     model = clamped(config.model, precision)
     mapping = replace(model.generator.mapping, expression_size=expression_size(dataset) if config.data.expression else 0)
@@ -62,9 +70,7 @@ class Conditions:
         if mirror:
             sides.append(mirrored_camera(Camera.from_label(labels)).to_label())
         if expression:
-            expression_size(dataset)  # complains about meshes
-            heads = dataset.contents.heads
-            assert isinstance(heads, ParameterHeads)
+            heads = _parameters(dataset)
             own = expression_and_jaw(heads.params)
             order, sign = _mirror_map(heads.model) if mirror else (torch.arange(own.shape[1]), torch.ones(own.shape[1]))
             self._order, self._sign = order.to(device), sign.to(device, dtype)

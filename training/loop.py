@@ -86,10 +86,10 @@ def train(
         with closing(_open_batches(config, dataset, state.images, device)) as batches:
             first = next(batches)
             grid = build_grid(dataset, config) if world().is_first else None  # reads files: better to fail before the folder is there
+            trainer = Trainer(config, dataset, state, device)
             made = str(start.folder or make_run_folder(outdir, name)) if world().is_first else ""
             folder = Path(text_of_first(made))
             say(f"Run folder: {folder}")
-            trainer = Trainer(config, dataset, state, device)
             recorder = None if grid is None else Recorder(folder, config, grid, start.source, state.images, say)
             try:
                 _Run(config, trainer, folder, recorder, say).loop(first, batches, request)

@@ -11,6 +11,8 @@ import torch
 
 import training.layouts
 from dnnlib.errors import ConfigError
+from next3d.commands.main import run_command
+from next3d.commands.train import train
 from next3d.head import load_head
 from next3d.head.model import LinearHeadModel
 from next3d.render.cameras import mirrored_camera, orbit_camera
@@ -139,3 +141,10 @@ def test_conditions_of_mirrored_heads_are_those_of_the_mirrored_parameters(tmp_p
     torch.testing.assert_close(found[0], expression_and_jaw(head.mirror(params))[0])
     torch.testing.assert_close(found[1], expression_and_jaw(params)[1])
     assert not torch.equal(found[0], found[1])
+
+
+def test_the_command_says_that_it_mirrors(even, tmp_path, capsys):
+    flags = ["--outdir", str(tmp_path / "runs"), "--cfg", "tiny", "--data", str(even.path), "--threads", "1", "--mirror", "true"]
+    assert run_command(train, [*flags, "--dry-run"]) == 0
+    assert '"mirror": true' in capsys.readouterr().out
+    assert run_command(train, [*flags, "--kimg", "0.008", "--batch", "4"]) == 0
