@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from next3d.head.half import Piece, build_half
-from next3d.head.limits import JOINT_LIMITS
+from next3d.head.limits import JOINT_LIMITS, limit_expression
 from next3d.head.model import OBJECT_TO_WORLD, HeadParams, Joint, LinearHeadModel
 from next3d.head.procedural import CM_TO_WORLD, procedural_head
 from next3d.synthetic.sampling import sample_params
@@ -151,6 +151,20 @@ def test_none_where_blend_shapes_work_together(head: LinearHeadModel, groups: di
     assert crossings(head, groups, make(head, **expression)) == {}
 
 
+@pytest.mark.parametrize(
+    ("jaw", "expression"),
+    [
+        (0.0, {"eyeBlink": 1.0, "eyeSquint": 1.0}), (0.0, {"eyeBlink": 0.7, "eyeSquint": 1.0}), (0.0, {"eyeBlink": 0.3, "eyeSquint": 1.0}),
+        (0.0, {"mouthClose": 1.0}), (0.0, {"tongueOut": 1.0}), (0.1, {"tongueOut": 1.0}), (0.3, {"tongueOut": 1.0, "mouthClose": 0.0}),
+    ],
+)  # fmt: skip
+def test_none_in_what_the_limits_leave(head: LinearHeadModel, groups: dict[str, Indices], jaw: float, expression: dict[str, float]) -> None:
+    params = make(head, jaw, **expression)
+    limited = limit_expression(head, params)
+    assert crossings(head, groups, limited) == {}
+    assert torch.equal(limit_expression(head, limited).expression, limited.expression)
+
+
 def test_none_for_other_people(head: LinearHeadModel, groups: dict[str, Indices], rng: torch.Generator) -> None:
     """Random identities at rest, and with half of a blink; with a whole one, folds of shut lids may touch by 0.3 mm."""
     params = head.neutral(8)
@@ -172,7 +186,7 @@ def test_a_blink_shuts_everybodys_eyes(head: LinearHeadModel, rng: torch.Generat
 
 
 def test_hardly_any_in_random_moments(head: LinearHeadModel, groups: dict[str, Indices], rng: torch.Generator) -> None:
-    """Identities and expressions as portraits draw them: eyes that squint while they shut fold their lids."""
+    """Identities and expressions as portraits draw them: shut lids of unusual eyes may touch."""
     found = [crossings(head, groups, params) for params in (sample_params(head, rng, 1) for _ in range(20))]
-    assert sum(bool(one) for one in found) <= 2
+    assert sum(bool(one) for one in found) <= 1
     assert all(set(one) <= {"lids lids"} for one in found)
