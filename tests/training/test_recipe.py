@@ -304,3 +304,30 @@ def test_cameras_of_labels_ignore_what_follows(expressive):
     _, dataset = expressive
     longer = torch.cat([dataset.labels[:2], torch.ones(2, 5)], dim=1)
     assert torch.equal(Camera.from_label(longer).to_label(), dataset.labels[:2])
+
+
+OTHER_OPTIONS = {
+    "augmentation": {"augment": {"kind": "ada", "p": 0.3}},
+    "precision": {"precision": {"discriminator_blocks": 1, "generator_blocks": 1}},
+    "schedule": {"schedule": {"raw_initial": 8, "raw_final": 16, "raw_fade_kimg": 0.02, "blur_sigma": 2.0}},
+    "losses": {"loss": {"density_kind": "monotonic", "label_noise": 0.5, "style_mixing": 0.5}},
+}
+
+
+@pytest.mark.parametrize("name", OTHER_OPTIONS)
+def test_a_run_goes_on_with_other_options(name, dataset, tmp_path):
+    """From its state, and from a network file; the weights that it begins with are those of the file."""
+    trainer, _ = run(tiny_config(), dataset, 1)
+    save_state(tmp_path / "network.state", trainer.state, tiny_config())
+    save_generator(tmp_path / "network.safetensors", trainer.state.average)
+    config = tiny_config()
+    for section, changes in OTHER_OPTIONS[name].items():
+        config = with_section(section, config, **changes)
+    for file, source in (("network.state", trainer.state.generator), ("network.safetensors", trainer.state.average)):
+        state = new_state(config, dataset.topology, CPU)
+        resume(tmp_path / file, state)
+        expected = source.state_dict()
+        assert all(torch.equal(value, expected[key]) for key, value in state.generator.state_dict().items())
+        resumed, losses = run(config, dataset, 1, Trainer(config, dataset, state, CPU))
+        assert resumed.state.images == (8 if file.endswith("state") else 4)
+        assert losses[0]["loss/real"] > 0
