@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from training.metrics.context import Context
     from training.metrics.figures import Figure
 
-Need = Literal["detector", "heads", "generator", "identities", "depth"]
+Need = Literal["detector", "heads", "generator"]
 """What a metric may ask of a context: weights of a feature detector; heads as parameters of a model that the program has; the network
-itself and not only its pictures; labels that say who is the same person; true depth maps. `Context.lacks` says whether it is there."""
+itself and not only its pictures. `Context.lacks` says whether it is there."""
 SUITE_NAMES = ("distribution", "avatar", "all")
 
 

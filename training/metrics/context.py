@@ -162,8 +162,6 @@ class Context:
             return f"{path}: its heads are meshes, but this metric moves them; measure on a data set that has heads.npz."
         if need == "generator" and (self.generator is None or not self.generator.animatable):
             return "needs the network itself, with a mesh that moves its head."
-        if need in ("identities", "depth"):
-            return f"{path}: has no {need}."
         return None
 
 

@@ -45,7 +45,7 @@ class FisherFaces:
         even = torch.linalg.cholesky(torch.linalg.inv(within))  # makes the spread within people the same in all directions
         spread = (centres - centres.mean(dim=0)) @ even
         strength, best = torch.linalg.eigh(spread.T @ spread / count)
-        # How far people differ in each direction, without what the scatter of their own few pictures adds (Ioffe 2006, "Probabilistic LDA").
+        # How far people differ in each direction, less what the scatter of their own few pictures adds (Ioffe 2006, probabilistic LDA).
         signal = (strength - count / len(points)).clamp_min(0)
         weighted = best * (signal / (signal + 1)).sqrt()
         return cls(mean, whiten @ even @ weighted.flip(1)[:, : min(KEPT, count - 1)])
