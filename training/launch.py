@@ -79,11 +79,18 @@ def shared_out(config: TrainConfig, ranks: int) -> TrainConfig:
     return replace(config, run=replace(run, batch_gpu=part))
 
 
-def start_and_watch(arguments: Sequence[str], count: int, asked: Callable[[], bool]) -> None:
-    """Run `next3d ARGUMENTS` in `count` processes until all have finished.
+def own_command(arguments: Sequence[str]) -> list[str]:
+    """How to run `next3d ARGUMENTS` in a new process, with the packages that this one has, whatever its working folder holds."""
+    root = str(Path(__file__).resolve().parent.parent)
+    code = f"import sys; sys.path[0] = {root!r}; from next3d.commands.main import main; main()"
+    return [sys.executable, "-c", code, *arguments]
+
+
+def start_and_watch(command: Sequence[str], count: int, asked: Callable[[], bool]) -> None:
+    """Run a command in `count` processes until all have finished.
 
     Args:
-        arguments: the command line after `next3d`.
+        command: program and arguments.
         count: processes; each finds its number in RANK and LOCAL_RANK.
         asked: whether somebody wants the run to stop; processes then get SIGTERM and time to finish their step and save.
 
@@ -93,20 +100,17 @@ def start_and_watch(arguments: Sequence[str], count: int, asked: Callable[[], bo
     """
     import torch.distributed as dist
 
-    store = dist.TCPStore(  # type: ignore[attr-defined]
-        "127.0.0.1", 0, is_master=True, wait_for_workers=False
-    )
+    store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)  # type: ignore[attr-defined]
     with tempfile.TemporaryDirectory(prefix="next3d-") as reports:
         shared = {"MASTER_PORT": str(store.port), REPORTS: reports, LAUNCHER: str(os.getpid())}
-        processes = [_start(arguments, rank, count, shared) for rank in range(count)]
+        processes = [_start(command, rank, count, shared) for rank in range(count)]
         try:
-            _watch(processes, asked)
+            codes = _watch(processes, asked)
         finally:
             for process in processes:
-                if process.poll() is None:
-                    process.kill()
+                process.kill()
                 process.wait()
-        failures = [_failure(rank, process.returncode, Path(reports)) for rank, process in enumerate(processes) if process.returncode]
+        failures = [_failure(rank, code, Path(reports)) for rank, code in enumerate(codes) if code]
     if asked() and all(failure.stopped for failure in failures):
         return
     if failures:
@@ -133,10 +137,7 @@ def leave_report(environment: Mapping[str, str], rank: int, code: int, message: 
     return True
 
 
-def _start(arguments: Sequence[str], rank: int, count: int, shared: Mapping[str, str]) -> subprocess.Popen[bytes]:
-    """One process; our packages come from where this one has them, whatever the folder it runs in holds."""
-    root = str(Path(__file__).resolve().parent.parent)
-    code = f"import sys; sys.path[0] = {root!r}; from next3d.commands.main import main; main()"
+def _start(command: Sequence[str], rank: int, count: int, shared: Mapping[str, str]) -> subprocess.Popen[bytes]:
     own = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count, "TORCHELASTIC_RESTART_COUNT": 0}
     usual = {
         "GLOO_SOCKET_IFNAME": "lo0" if sys.platform == "darwin" else "lo",  # no machine's name needs to be resolved
@@ -144,21 +145,24 @@ def _start(arguments: Sequence[str], rank: int, count: int, shared: Mapping[str,
     }
     environment = {**usual, **os.environ, **{name: str(value) for name, value in own.items()}, **shared}
     environment |= {"MASTER_ADDR": "127.0.0.1", "TORCHELASTIC_USE_AGENT_STORE": "True"}
-    return subprocess.Popen([sys.executable, "-c", code, *arguments], env=environment)
+    return subprocess.Popen(command, env=environment)
 
 
-def _watch(processes: Sequence[subprocess.Popen[bytes]], asked: Callable[[], bool]) -> None:
-    """Wait until all have ended, or one has failed and the others had their time."""
+def _watch(processes: Sequence[subprocess.Popen[bytes]], asked: Callable[[], bool]) -> list[int | None]:
+    """Wait until all have ended, or one has failed and the others had their time; exit codes, None for those who still run."""
     told, failed_at = False, None
-    while any(process.poll() is None for process in processes):
+    while True:
+        codes = [process.poll() for process in processes]
+        if None not in codes:
+            return codes
         if asked() and not told:
             told = True
             for process in processes:
                 process.terminate()
-        if failed_at is None and any(process.returncode for process in processes):
-            failed_at = time.monotonic()
-        if failed_at is not None and time.monotonic() - failed_at > PATIENCE_SECONDS:
-            return
+        if any(codes):
+            failed_at = failed_at or time.monotonic()
+            if time.monotonic() - failed_at > PATIENCE_SECONDS:
+                return codes
         time.sleep(0.05)
 
 

@@ -107,7 +107,7 @@ def _launch(
     from training.conditions import fitted
     from training.dataset import open_dataset
     from training.folders import run_name
-    from training.launch import shared_out, start_and_watch
+    from training.launch import own_command, shared_out, start_and_watch
     from training.loop import train as run_training
     from training.summary import describe
 
@@ -120,7 +120,7 @@ def _launch(
         return
     if place.launches:
         stop.begin()
-        start_and_watch(again, place.ranks, lambda: stop.asked)
+        start_and_watch(own_command(again), place.ranks, lambda: stop.asked)
         return
     if place.rank == 0:
         where = str(place.device) if place.ranks == 1 else f"{place.ranks} processes on {place.device.type}"
