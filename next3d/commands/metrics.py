@@ -140,10 +140,10 @@ def _chosen(names: str | None, suite: str | None) -> list[catalog.Metric]:
 def _run(task: Task, settings: MetricSettings, place: Place, again: list[str]) -> None:
     """Measure here, or in the processes that `again` starts."""
     from torch_utils.distributed import join
-    from training.launch import start_and_watch
+    from training.launch import own_command, start_and_watch
 
     if place.launches:
-        start_and_watch(again, place.ranks, lambda: False)
+        start_and_watch(own_command(again), place.ranks, lambda: False)
         return
     with join(place.device):
         figures = measure_network(task, settings, place)
