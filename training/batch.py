@@ -57,10 +57,6 @@ class Batch(TensorBundle):
     def __len__(self) -> int:
         return len(self.index)
 
-    def pin_memory(self) -> Batch:
-        """A copy in page-locked memory; the loader calls this."""
-        return self.map(Tensor.pin_memory)
-
 
 def collate(samples: Sequence[Sample]) -> Batch:
     """Put samples of one data set together, on the CPU."""

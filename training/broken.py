@@ -33,10 +33,6 @@ class Reading:
     broken: list[tuple[int, str]]
     """Items and what is wrong with them, one sentence each."""
 
-    def pin_memory(self) -> Reading:
-        """A copy in page-locked memory; the loader calls this."""
-        return Reading(self.batch.pin_memory(), self.broken)
-
 
 class SoundReader:
     """Reads items and puts others in the place of broken ones; keeps decoded items while there is room."""

@@ -15,8 +15,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from dnnlib.errors import DatasetError, UserError
 from training.batch import Batch
-from training.broken import BrokenFiles, Reading, SoundReader
+from training.broken import BrokenFiles, SoundReader
 from training.dataset import PortraitDataset
+from training.parcel import Parcel
 from training.prefetch import ShardPrefetcher
 from training.sampler import LaneOrder, Order, SampleOrder, shares
 
@@ -118,6 +119,8 @@ class BatchStream(Iterator[Batch]):
                 self._restart(error)
         if isinstance(reading, DatasetError):
             raise reading
+        if isinstance(reading, Parcel):
+            reading = reading.unpack()
         self.broken.add(reading.broken)
         self._share.next += self._share.size
         self._batches += 1
@@ -169,15 +172,15 @@ class BatchStream(Iterator[Batch]):
         _log.warning("A loader worker died (%s); starting new ones at the same place.", str(error).splitlines()[0])
 
 
-class _Guarded(Dataset[Reading]):
+class _Guarded(Dataset[Parcel]):
     """Whole batches; an error comes back as a value, because the loader would wrap an exception in its own traceback."""
 
     def __init__(self, reader: SoundReader) -> None:
         self._reader = reader
 
-    def __getitems__(self, places: list[tuple[int, int]]) -> Reading | DatasetError:
+    def __getitems__(self, places: list[tuple[int, int]]) -> Parcel | DatasetError:
         try:
-            return self._reader.read(places)
+            return Parcel.pack(self._reader.read(places))
         except DatasetError as error:
             return error
 
