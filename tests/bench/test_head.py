@@ -40,6 +40,7 @@ def test_the_page_has_the_right_numbers(head: LinearHeadModel) -> None:
     assert f"{len(head.template):,}, {len(head.topology.faces):,}" in text
     assert f"vertices [1, {len(head.template)}, 3]" in text
     assert f"{len(head.shape_names)} directions" in text
+    assert all(name in text for name in head.shape_names)
     assert f"0 … {JOINT_LIMITS[Joint.JAW][0][1]}" in text
     assert f"±{JOINT_LIMITS[Joint.LEFT_EYE][1][1]}" in text
     for picture in ("turntable", "expressions", "shapes", "identities"):
