@@ -9,7 +9,8 @@ import pytest
 import training.layouts
 from next3d.head import load_head
 from next3d.head.model import HeadModel
-from tests.training.factory import small_head, write_own, write_published
+from tests.training.factory import even_head, small_head, write_own, write_published
+from training.dataset import PortraitDataset, open_dataset
 
 
 @pytest.fixture
@@ -38,3 +39,10 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def small_published(tmp_path: Path) -> Path:
     """Eight images of 32² in the published layout, to be damaged."""
     return write_published(tmp_path / "faces", 8, 32)
+
+
+@pytest.fixture
+def even(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PortraitDataset:
+    """Ten images of 32² with heads whose mirror images are known."""
+    monkeypatch.setattr(training.layouts, "load_head", lambda name: even_head())
+    return open_dataset(write_own(tmp_path / "even", 10, 32), 32)

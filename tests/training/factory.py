@@ -91,6 +91,16 @@ def small_head() -> LinearHeadModel:
     return LinearHeadModel("small-1", numbers, topology, shape_names=("size", "width"), expression_names=("up", "down"))
 
 
+def even_head() -> LinearHeadModel:
+    """The small head, which is its own mirror image, with the map that says so and colours to match."""
+    head = small_head()
+    ring, segment = torch.arange(VERTICES) // SEGMENTS, torch.arange(VERTICES) % SEGMENTS
+    mirror = ring * SEGMENTS + (-segment) % SEGMENTS
+    colors = head.topology.guide_colors * torch.tensor([0.0, 1.0, 1.0])
+    head.topology = replace(head.topology, mirror_vertices=mirror, guide_colors=colors)
+    return head
+
+
 def sample_name(index: int) -> str:
     """Names as people make them: nested folders, some with spaces."""
     return f"{index // 50:05d}/person {index}.png" if index % 3 == 0 else f"{index // 50:05d}/deep er/img{index:08d}.png"

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 import torch
 
-import training.layouts
 from dnnlib.errors import ConfigError
 from next3d.commands.main import run_command
 from next3d.commands.train import train
@@ -18,7 +17,7 @@ from next3d.head.model import LinearHeadModel
 from next3d.render.cameras import mirrored_camera, orbit_camera
 from next3d.render.mesh_image import render_mesh_image
 from next3d.types import Camera
-from tests.training.factory import SEGMENTS, VERTICES, small_head, write_own
+from tests.training.factory import even_head, write_own
 from tests.training.test_phases import run, tiny_config
 from training.conditions import Conditions, expression_and_jaw
 from training.dataset import PortraitDataset, open_dataset
@@ -30,22 +29,6 @@ from training.trainer import Trainer
 
 CPU = torch.device("cpu")
 ALL = torch.tensor([True])
-
-
-def even_head() -> LinearHeadModel:
-    """The small head, which is its own mirror image, with the map that says so and colours to match."""
-    head = small_head()
-    ring, segment = torch.arange(VERTICES) // SEGMENTS, torch.arange(VERTICES) % SEGMENTS
-    mirror = ring * SEGMENTS + (-segment) % SEGMENTS
-    colors = head.topology.guide_colors * torch.tensor([0.0, 1.0, 1.0])
-    head.topology = replace(head.topology, mirror_vertices=mirror, guide_colors=colors)
-    return head
-
-
-@pytest.fixture
-def even(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PortraitDataset:
-    monkeypatch.setattr(training.layouts, "load_head", lambda name: even_head())
-    return open_dataset(write_own(tmp_path / "even", 10, 32), 32)
 
 
 def mirroring(config=None, **loss):

@@ -13,10 +13,11 @@ from dnnlib.errors import CheckpointError, ConfigError
 from next3d.checkpoint import load_generator, save_generator
 from next3d.config import GeneratorConfig, from_json, to_json
 from next3d.types import Camera, Planes
+from tests.nohost import NoHost
 from tests.training.test_phases import CPU, run, tiny_config, weights
 from training.augment import STRENGTH, Augmentation, View
 from training.conditions import expression_size, fitted
-from training.config import AugmentConfig, ScheduleConfig, TrainConfig
+from training.config import TRANSFORMS, AugmentConfig, ScheduleConfig, TrainConfig
 from training.dataset import PortraitDataset, open_dataset
 from training.losses import density_fall, density_variation
 from training.randomness import Draws
@@ -331,3 +332,20 @@ def test_a_run_goes_on_with_other_options(name, dataset, tmp_path):
         resumed, losses = run(config, dataset, 1, Trainer(config, dataset, state, CPU))
         assert resumed.state.images == (8 if file.endswith("state") else 4)
         assert losses[0]["loss/real"] > 0
+
+
+@pytest.mark.parametrize("share_fakes", [True, False], ids=["shared", "separate"])
+def test_all_options_together_wait_for_nobody(share_fakes, even):
+    """One step with everything on, in which no value of a tensor decides what runs."""
+    config = tiny_config(share_fakes=share_fakes, mismatch_weight=0.5, style_mixing=0.5, label_noise=0.3, density_kind="total-variation")
+    config = with_section("augment", config, kind="ada", p=0.5, interval=1, transforms=TRANSFORMS)
+    config = with_section("precision", config, generator_blocks=2, superres_blocks=2, discriminator_blocks=2)
+    config = with_section("schedule", config, raw_initial=8, raw_final=16)
+    config = with_section("discriminator_optimizer", config, frozen_blocks=1)
+    config = fitted(with_section("data", config, mirror=True, expression=True), even)
+    trainer = fresh(config, even)
+    batch = even.read([0, 1, 2, 3])
+    trainer.state.generator.rasterize(even.head_mesh(batch))  # what is compiled and cached is so in the first call
+    with NoHost():
+        trainer.step(batch)
+    assert all(value > 0 for name, value in trainer.phases.statistics.take().items() if name.startswith("loss/"))
