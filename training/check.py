@@ -28,7 +28,7 @@ Progress = Callable[[int, int], None]
 class CheckReport:
     """What was found."""
 
-    path: Path
+    path: str
     count: int = 0
     """Items that were read."""
     resolution: int = 0
@@ -90,7 +90,7 @@ def check_dataset(
         workers: processes; small data sets take fewer.
         progress: called with the number of items read and their total.
     """
-    report = CheckReport(Path(path))
+    report = CheckReport(os.fspath(path))
     try:
         dataset = open_dataset(path, uv_mask=uv_mask, complain=lambda error: report.problems.append(str(error)))
     except DatasetError as error:

@@ -15,6 +15,7 @@ from dnnlib.errors import DatasetError
 from next3d.head.topology import Topology
 from next3d.types import Camera, HeadMesh
 from training.batch import Batch, HeadRow, Sample, collate, stack_heads
+from training.config import DataConfig
 from training.images import decode_rgb
 from training.layouts import Complain, Contents, find_contents, stop
 from training.remote import FileCache, default_cache
@@ -40,9 +41,9 @@ class PortraitDataset(Dataset[Sample]):
         return self._contents
 
     @property
-    def path(self) -> Path:
-        """The folder or zip file."""
-        return self._contents.storage.path
+    def path(self) -> str:
+        """The folder, the zip file or the URL."""
+        return self._contents.storage.place
 
     @property
     def names(self) -> Sequence[str]:
@@ -199,3 +200,17 @@ def open_dataset(
             "choose a smaller --cfg or make the data set at a higher resolution."
         )
     return PortraitDataset(contents, wanted)
+
+
+def open_configured(data: DataConfig, resolution: int) -> PortraitDataset:
+    """What a run reads, without what it holds out.
+
+    Args:
+        data: the run's settings.
+        resolution: of its networks.
+
+    Raises:
+        DatasetError: as `open_dataset`; or nothing would be left.
+    """
+    cache = FileCache(default_cache() if data.cache is None else Path(data.cache), data.cache_gb)
+    return open_dataset(data.path, resolution, uv_mask=data.uv_mask, cache=cache).without_last(data.holdout)

@@ -82,7 +82,7 @@ class ShardStorage(Storage):
             cache: for shards behind URLs.
         """
         self.path = Path(place)
-        self.place = place.rstrip("/")
+        self._place = place.rstrip("/")
         self.cache = cache if is_url(place) else None
         self.shards = [Shard(row["name"], row["samples"], row["bytes"], row["sha256"]) for row in index["shards"]]
         self.members: tuple[str, ...] = MEMBERS[index["heads"]]
@@ -92,6 +92,11 @@ class ShardStorage(Storage):
         self.first = np.concatenate([[0], np.cumsum([shard.samples for shard in self.shards])])
         self._files: OrderedDict[int, int] = OrderedDict()
         self.table = _sample_table(self, int(self.first[-1]))
+
+    @property
+    def place(self) -> str:
+        """The folder or the URL."""
+        return self._place
 
     def __contains__(self, name: str) -> bool:
         return name in self.tables

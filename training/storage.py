@@ -24,6 +24,11 @@ class Storage(ABC):
         self.names = sorted(names)
         self._known = frozenset(names)
 
+    @property
+    def place(self) -> str:
+        """The folder, the file or the URL, for messages."""
+        return str(self.path)
+
     def __contains__(self, name: str) -> bool:
         return name in self._known
 

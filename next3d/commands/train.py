@@ -105,15 +105,14 @@ def _launch(
     """Open the data set, print what will be done, and do it, here or in the processes that `again` starts."""
     from torch_utils.distributed import join
     from training.conditions import fitted
-    from training.dataset import open_dataset
+    from training.dataset import open_configured
     from training.folders import run_name
     from training.launch import own_command, shared_out, start_and_watch
     from training.loop import train as run_training
     from training.summary import describe
 
     config = shared_out(config, place.ranks)
-    dataset = open_dataset(config.data.path, config.model.generator.image_resolution, uv_mask=config.data.uv_mask)
-    dataset = dataset.without_last(config.data.holdout)
+    dataset = open_configured(config.data, config.model.generator.image_resolution)
     config = fitted(config, dataset)
     if dry_run:
         click.echo(describe(config, dataset, place.device, place.ranks))

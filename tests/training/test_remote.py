@@ -13,6 +13,8 @@ import torch
 import training.remote
 from dnnlib.errors import UserError
 from dnnlib.files import sha256
+from next3d.commands.main import run_command
+from next3d.commands.train import train
 from tests.training.server import FolderServer, serve
 from tests.training.test_shards import shard
 from training.dataset import open_dataset
@@ -98,6 +100,17 @@ def test_file_urls_and_fsspec(sharded: Path, tmp_path: Path):
     assert torch.equal(dataset.read([3]).pixels, expected)
     with pytest.raises(StorageError, match="need another package"):
         read_url("nosuchscheme://x/y")
+
+
+def test_train_takes_a_url(server: FolderServer, tmp_path: Path, capfd: pytest.CaptureFixture[str]):
+    """The command finds the data, keeps it where it was told to, and refuses a cache that is too small."""
+    cache = tmp_path / "elsewhere"
+    arguments = ["--outdir", str(tmp_path / "runs"), "--cfg", "tiny", "--data", server.url, "--data-cache", str(cache), "--threads", "1"]
+    assert run_command(train, [*arguments, "--dry-run"]) == 0
+    assert server.url in capfd.readouterr().out
+    assert len(list(cache.glob("*.cached"))) == 2
+    assert run_command(train, [*arguments, "--data-cache-gb", "0.00001"]) == 2
+    assert "give a higher --data-cache-gb" in capfd.readouterr().err
 
 
 def test_failures_pass(sharded: Path, server: FolderServer, tmp_path: Path):
