@@ -13,6 +13,7 @@ from next3d.generator import Generator, TriplaneGenerator
 from next3d.head.model import HeadParams
 from next3d.types import Camera, HeadMesh, TensorBundle
 from training.batch import HeadRow
+from training.conditions import expression_and_jaw
 from training.metrics.controls import Control
 from training.randomness import Draws
 
@@ -76,7 +77,7 @@ def generator_sampler(generator: TriplaneGenerator, pose: Pose, truncation: floa
         images = []
         for start in range(0, len(scenes), batch):
             part = scenes[start : start + batch]
-            z, label = part.z.to(device), part.camera.to_label().to(device)
+            z, label = part.z.to(device), condition(part, generator).to(device)
             if isinstance(generator, Generator):
                 output = generator(z, label, pose(part.params).to(device), truncation=truncation)
             else:
@@ -86,6 +87,14 @@ def generator_sampler(generator: TriplaneGenerator, pose: Pose, truncation: floa
         return torch.cat(images)
 
     return sample
+
+
+def condition(scenes: Scenes, generator: TriplaneGenerator) -> Tensor:
+    """What a network is told of scenes, as in training: camera labels [N, 25], with expression and jaw where it was trained with them."""
+    label = scenes.camera.to_label()
+    if generator.config.mapping.expression_size == 0 or not isinstance(scenes.params, HeadParams):
+        return label
+    return torch.cat([label, expression_and_jaw(scenes.params)], dim=1)
 
 
 def quantise(images: Tensor) -> Tensor:
