@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,8 @@ from next3d.head.model import HeadModel, HeadParams
 from next3d.render.cameras import project
 from next3d.synthetic.dense import DENSE_COUNT, IRIS_START, outer_faces, reference_vertices
 from next3d.types import Camera
+from training.metrics.face_mesh import FaceMesh as FaceMesh
+from training.metrics.face_mesh import open_face_mesh as open_face_mesh
 
 Array = npt.NDArray[np.float64]
 Pixels = npt.NDArray[np.uint8]
@@ -41,50 +42,6 @@ _LOOKS = 4
 """How often a detector that follows a face looks at a picture that stands still."""
 _SAMPLES = torch.tensor([[1, 1, 1], [4, 1, 1], [1, 4, 1], [1, 1, 4], [3, 3, 0], [0, 3, 3], [3, 0, 3]], dtype=torch.float32)
 """Places tried in each triangle."""
-
-
-class FaceMesh:
-    """Finds faces in single pictures."""
-
-    def __init__(self, detector: Any, follower: Any) -> None:
-        self._detector = detector
-        self._follower = follower
-
-    def find(self, image: Pixels) -> list[Array]:
-        """Points [478, 3] of each face in an RGB image [H, W, 3]: pixels, and depth on the same scale."""
-        return _faces(self._detector, image)
-
-    def follow(self, image: Pixels) -> Array | None:
-        """The points [478, 3] of one face, found as in a film that stands still: each look begins where the last one saw the face."""
-        self._follower.reset()
-        seen: list[Array] = []
-        for _ in range(_LOOKS):
-            seen = _faces(self._follower, image)
-        return seen[0] if seen else None
-
-    def read(self, image: Pixels, control: str) -> float | None:
-        """What the points say about a control: the mean over the picture and its mirror image; None where no face is found."""
-        plain, mirrored = self.follow(image), self.follow(np.ascontiguousarray(image[:, ::-1]))
-        if plain is None or mirrored is None:
-            return None
-        return (READERS[control](plain) + (-1 if control == "gaze" else 1) * READERS[control](mirrored)) / 2
-
-
-def _faces(detector: Any, image: Pixels) -> list[Array]:
-    found = detector.process(image).multi_face_landmarks or []
-    scale = np.array([image.shape[1], image.shape[0], image.shape[1]])
-    return [np.array([[point.x, point.y, point.z] for point in face.landmark]) * scale for face in found]
-
-
-@contextmanager
-def open_face_mesh() -> Iterator[FaceMesh]:
-    """The detector: for up to two faces in single pictures, and for one that it follows."""
-    make: Any = importlib.import_module("mediapipe").solutions.face_mesh.FaceMesh
-    with (
-        make(static_image_mode=True, max_num_faces=2, refine_landmarks=True) as detector,
-        make(static_image_mode=False, max_num_faces=1, refine_landmarks=True) as follower,
-    ):
-        yield FaceMesh(detector, follower)
 
 
 def regions() -> dict[str, list[int]]:

@@ -51,10 +51,9 @@ def make_context(path: Path, people: int, fitting: int) -> Context:
 
 def distances(context: Context, sampler: Sampler) -> dict[str, Figure]:
     """AED, APD, AKD and gaze error of a sampler, by the reader of the context."""
-    kept = {key: context.kept(key) for key in ("head", "avatar: controls", "avatar: reader", "avatar: held out", "avatar: scenes")}
-    other = replace(context, sampler=sampler, _kept=kept)
+    context.test_another(sampler)
     measures = (measure_expression, measure_pose, measure_landmarks, measure_gaze)
-    return {figure.name: figure for measure in measures for figure in measure(other)}
+    return {figure.name: figure for measure in measures for figure in measure(context)}
 
 
 def add_distances(report: Report, context: Context) -> None:
@@ -79,6 +78,7 @@ def add_distances(report: Report, context: Context) -> None:
             others = ", ".join(f"{name} {figure.value:.3g}" for name, figure in found.items() if name != about)
             report.add(f"{about}_{kind}_wrong_{size}", found[about].value, bar=f"> {last:.3g}", note=others)
             last = found[about].value
+    context.test_another(truth)
 
 
 def add_response(report: Report, context: Context) -> None:
@@ -102,7 +102,9 @@ def add_identity(report: Report, context: Context) -> None:
         rows = (z.double().sum(dim=1).remainder(1.0) * len(heads)).long()
         return truth(replace(scenes, z=z, params=replace(scenes.moving, shape=heads[rows])))
 
-    (different,) = measure_identity(replace(context, sampler=strangers))
+    context.test_another(strangers)
+    (different,) = measure_identity(context)
+    context.test_another(truth)
     report.add("id_strangers", different.value, bar="0.9 to 1.1", note="another person in every picture of a seed")
 
 

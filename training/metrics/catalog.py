@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from training.metrics.context import Context
     from training.metrics.figures import Figure
 
-Need = Literal["detector", "heads", "generator"]
+Need = Literal["detector", "heads", "generator", "face_mesh"]
 """What a metric may ask of a context: weights of a feature detector; heads as parameters of a model that the program has; the network
-itself and not only its pictures. `Context.lacks` says whether it is there."""
+itself and not only its pictures; MediaPipe, and pictures that are large enough for it. `Context.lacks` says whether it is there."""
 SUITE_NAMES = ("distribution", "avatar", "all")
 
 
@@ -58,6 +58,7 @@ METRICS: dict[str, Metric] = {
         Metric("aed", "average expression distance", "avatar", "training.metrics.obedience:measure_expression", ("heads",)),
         Metric("apd", "average head-pose distance", "avatar", "training.metrics.obedience:measure_pose", ("heads",)),
         Metric("akd", "average keypoint distance", "avatar", "training.metrics.obedience:measure_landmarks", ("heads",)),
+        Metric("mesh478", "478 landmarks by MediaPipe", "avatar", "training.metrics.face_mesh:measure", ("heads", "face_mesh")),
         Metric("gaze", "gaze error", "avatar", "training.metrics.obedience:measure_gaze", ("heads",)),
         Metric(
             "response", "jaw, gaze, lids and smile: commanded and read", "avatar", "training.metrics.obedience:measure_response", ("heads",)

@@ -162,6 +162,10 @@ class Context:
             return f"{path}: its heads are meshes, but this metric moves them; measure on a data set that has heads.npz."
         if need == "generator" and (self.generator is None or not self.generator.animatable):
             return "needs the network itself, with a mesh that moves its head."
+        if need == "face_mesh":
+            from training.metrics.face_mesh import face_mesh_problem
+
+            return face_mesh_problem(self.dataset.resolution)
         return None
 
 
