@@ -174,7 +174,6 @@ def test_damaged_own_data(damage: Damage, own: Path, tmp_path: Path, capfd):
     [
         (["--cfg", "huge-4096"], "unknown preset 'huge-4096'; choose one of"),
         (["--cfg", "demo-64"], "its images are 32x32 pixels, but 64x64 are wanted"),
-        (["--gpus", "2"], "several GPUs is not supported yet; give --gpus 1"),
         (["--batch", "10", "--batch-gpu", "4"], "--batch=10 is not a multiple of --batch-gpu=4"),
         (["--batch", "6"], "minibatch standard deviation"),
         (["--gpc_reg_prob", "2"], "'--gpc-reg-prob'"),
