@@ -1,6 +1,6 @@
 """Do the avatar metrics measure what they say? Synthetic portraits that show what was commanded are fed as if they were generated.
 
-    python -m bench.metrics [--quick] [--json FILE] [--data FILE]
+    python -m bench.metrics [--quick] [--images 500] [--json FILE] [--data FILE]
 
 The truth must be at the floor (the held-out error of the regressors), and every mistake of a known size must show in its own figure,
 growing with its size, and nowhere else. A data set is rendered first: 2500 portraits of 64 x 64 pixels, of which 500 are held out.
@@ -40,12 +40,12 @@ AT_FLOOR = 1.1
 """The truth may be read this much worse than held-out images: other people, other scenes."""
 
 
-def make_context(path: Path, people: int, fitting: int) -> Context:
-    """The truth under test on a rendered data set; as many people are measured as images are held out."""
+def make_context(path: Path, people: int, *, held_out: int, fitting: int) -> Context:
+    """The truth under test on a rendered data set."""
     if not path.exists():
-        write_dataset(SyntheticConfig(count=fitting + people, resolution=RESOLUTION, per_identity=PER_PERSON), path)
+        write_dataset(SyntheticConfig(count=fitting + held_out, resolution=RESOLUTION, per_identity=PER_PERSON), path)
     dataset: PortraitDataset = open_dataset(path)
-    settings = MetricSettings(people=people, holdout=people, fitting=fitting)
+    settings = MetricSettings(people=people, holdout=held_out, fitting=fitting)
     return Context(sampler=TruthSampler(load_head(dataset.head_name), RESOLUTION), latent_size=8, dataset=dataset, settings=settings)
 
 
@@ -126,18 +126,20 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a few hundred pictures")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     parser.add_argument("--data", type=Path, help="keep the rendered data set in this file (.zip), or take it from there")
+    parser.add_argument("--images", type=int, default=500, help="true and mistaken pictures of each kind, at most 500")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    people, fitting = (60, 240) if options.quick else (500, 2000)
+    held_out, fitting = (60, 240) if options.quick else (500, 2000)
+    people = min(options.images, held_out)
     report = Report("metrics")
     with tempfile.TemporaryDirectory() as folder:
-        context = make_context(options.data or Path(folder) / "portraits.zip", people, fitting)
+        context = make_context(options.data or Path(folder) / "portraits.zip", people, held_out=held_out, fitting=fitting)
         start = time.perf_counter()
         face_reader(context)
         report.add("reader_fit_s", time.perf_counter() - start, bar="<= 60", note=f"{fitting} images and their mirror images, one thread")
         start = time.perf_counter()
         held_out_faces(context)
-        report.add("reader_read_ms", 1000 * (time.perf_counter() - start) / people, note="per image, decoding included")
+        report.add("reader_read_ms", 1000 * (time.perf_counter() - start) / held_out, note="per image, decoding included")
         add_distances(report, context)
         add_response(report, context)
         add_identity(report, context)
