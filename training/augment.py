@@ -203,7 +203,7 @@ def _resample(view: View, dice: _Dice) -> View:
 def _moved(x: Tensor, turn: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     """Images [N, C, H, H] turned [N] and scaled [N] about their centres, then shifted [N, 2] in image sizes; four samples per pixel."""
     size = 2 * x.shape[-1]
-    centres = (2 * torch.arange(size, device=x.device) + 1) / size - 1
+    centres = (2 * torch.arange(size, dtype=turn.dtype, device=x.device) + 1) / size - 1
     row, column = torch.meshgrid(centres, centres, indexing="ij")
     across, down = (axis[None] - 2 * move[:, None, None] for axis, move in zip((column, row), shift.t(), strict=True))
     cosine, sine = ((value / scale)[:, None, None] for value in (turn.cos(), turn.sin()))
@@ -216,8 +216,8 @@ def _recolour(view: View, dice: _Dice) -> View:
     amount = dice.normal[:, :, 0]
     bright = dice.choose(_Transform.BRIGHTNESS, amount[:, _Transform.BRIGHTNESS] * BRIGHTNESS_SPREAD, 0.0)[:, None, None]
     contrast = dice.choose(_Transform.CONTRAST, (amount[:, _Transform.CONTRAST] * CONTRAST_SPREAD).exp2(), 1.0)[:, None, None]
-    one = torch.eye(3, device=amount.device)
-    grey = torch.full((3, 3), 1 / 3, device=amount.device)  # projects colours onto their luma
+    one = torch.eye(3, dtype=amount.dtype, device=amount.device)
+    grey = torch.full_like(one, 1 / 3)  # projects colours onto their luma
     invert = dice.uniform[:, _Transform.LUMA, 0] < 0.5
     luma = dice.choose(_Transform.LUMA, torch.where(invert[:, None, None], one - 2 * grey, one), one)
     hue = dice.choose(_Transform.HUE, _hue_rotation(dice.angle(_Transform.HUE)), one)
