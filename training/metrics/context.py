@@ -160,6 +160,8 @@ class Context:
             return self._detector_problem()
         if need == "heads" and not self.dataset.head_name:
             return f"{path}: its heads are meshes, but this metric moves them; measure on a data set that has heads.npz."
+        if need == "heads" and self.generator is not None and not self.generator.animatable:
+            return "moves heads, but those of this network have no mesh that moves them."
         if need == "generator" and (self.generator is None or not self.generator.animatable):
             return "needs the network itself, with a mesh that moves its head."
         if need == "face_mesh":
