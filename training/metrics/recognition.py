@@ -1,7 +1,7 @@
 """A face-recognition network of the ArcFace family, whose weights are brought as a file (Deng et al. 2019, "ArcFace", Sec. 3.1).
 
 IResNet: a residual network for crops of 112 x 112 pixels whose blocks are batch norm, convolution, batch norm, PReLU, convolution, batch
-norm (Han et al. 2017; Duta et al. 2020). Names and shapes of its tensors are those of the published `backbone.pth` files; depth and widths
+norm (Han et al. 2017). Names and shapes of its tensors are those of the published `backbone.pth` files; depth and widths
 are read off them. Files are read without running anything of them.
 """
 

@@ -1,8 +1,8 @@
 """Is the head a thing in space? Two views of the same planes must agree, and their depth must be that of the mesh.
 
 Multi-view consistency: every pixel of one view is put into space by its depth and looked up in the other view; where that sees the same
-point (its own depth says so), the colours are compared. EG3D (Sec. 5.1) and IDE-3D measure consistency and depth in this spirit; EG3D takes
-its depth from a published face model, here the truth is the commanded mesh itself.
+point (its own depth says so), the colours are compared. Depth is compared with that of the commanded mesh. EG3D (Sec. 5.1)
+takes true depth from a published face model instead.
 """
 
 from __future__ import annotations
