@@ -184,3 +184,15 @@ def test_bad_arguments_are_one_line_and_exit_code_2(arguments: list[str], tmp_pa
 
 def test_the_reader_finds_nothing_wrong(archive: Path) -> None:
     assert run_command(root, ["data", "check", str(archive)]) == 0
+
+
+def test_the_command_takes_cameras_in_degrees_and_percent(tmp_path: Path) -> None:
+    arguments = ["data", "synthetic", "--num", "6", "--resolution", "16", "--workers", "1", "--out", str(tmp_path / "data")]
+    assert run_command(root, [*arguments, "--yaw-std", "0", "--pitch-std", "0", "--roll", "10", "--distance", "20"]) == 0
+    labels = np.array([label for _, label in json.loads((tmp_path / "data/dataset.json").read_text())["labels"]])
+    position, right = labels[:, [3, 7, 11]], labels[:, [0, 4, 8]]
+    np.testing.assert_allclose(position[:, :2], 0, atol=1e-6)
+    assert 0.8 * 2.7 <= position[:, 2].min() < position[:, 2].max() <= 1.2 * 2.7
+    roll = np.degrees(np.abs(np.arctan2(right[:, 1], right[:, 0])))
+    assert 2 < roll.max() <= 10
+    np.testing.assert_allclose(labels[:, 16], 4.2647)
