@@ -25,7 +25,10 @@ from typing import Any, BinaryIO, TypeVar
 from dnnlib.files import atomic_write, make_output_folder
 from training.storage import StorageError
 
-TRIES = 5
+TRIES = 8
+"""Of a file in the middle of a run: about two minutes."""
+FIRST_TRIES = 3
+"""Of an address that may be wrong."""
 PAUSE = 1.0
 """Seconds before the second try; doubled every time."""
 TIMEOUT = 60.0
@@ -50,7 +53,7 @@ def default_cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "next3d" / "shards"
 
 
-def read_url(url: str, start: int | None = None, stop: int | None = None) -> bytes:
+def read_url(url: str, start: int | None = None, stop: int | None = None, *, tries: int = TRIES) -> bytes:
     """A file's bytes, or bytes [start, stop) of it.
 
     Raises:
@@ -64,7 +67,7 @@ def read_url(url: str, start: int | None = None, stop: int | None = None) -> byt
             raise OSError(f"got {len(data)} of {stop - (start or 0)} bytes")
         return data
 
-    return _with_patience(url, read)
+    return _with_patience(url, read, tries)
 
 
 class FileCache:
@@ -145,9 +148,9 @@ class FileCache:
             excess -= size
 
 
-def _with_patience(url: str, action: Callable[[], _Result]) -> _Result:
+def _with_patience(url: str, action: Callable[[], _Result], tries: int = TRIES) -> _Result:
     """Do something that needs the network; try again a few times."""
-    for attempt in range(TRIES):
+    for attempt in range(tries):
         try:
             return action()
         except (OSError, http.client.HTTPException) as error:
@@ -157,10 +160,11 @@ def _with_patience(url: str, action: Callable[[], _Result]) -> _Result:
                     f"{url}: cannot be kept, there is no space left for it; give a lower --data-cache-gb, "
                     "or another folder with --data-cache."
                 ) from error
-            if _is_final(error) or attempt == TRIES - 1:
+            if _is_final(error) or attempt == tries - 1:
                 raise StorageError(f"{url}: cannot be read ({reason}); check the address, your access to it and the network.") from error
-            _log.info("%s: %s; trying again", url, reason)
-            time.sleep(PAUSE * 2**attempt)
+            pause = PAUSE * 2**attempt
+            _log.warning("%s: %s; trying again in %g s.", url, reason, pause)
+            time.sleep(pause)
     raise AssertionError("unreachable")
 
 

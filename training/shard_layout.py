@@ -13,9 +13,10 @@ from next3d.head.obj import read_topology
 from training.heads import HeadSource, MeshHeads
 from training.labels import INDEX_NAME, check_cameras
 from training.layouts import Contents, load_heads
-from training.remote import FileCache, is_url, read_url
-from training.shards import IMAGE, LANDMARKS, MEMBERS, MESH, SHARDS_FORMAT, SHARDS_VERSION, TOPOLOGY_NAME, ShardStorage
+from training.remote import FIRST_TRIES, FileCache, is_url, read_url
+from training.shards import IMAGE, LANDMARKS, MEMBERS, MESH, SAMPLES_NAME, SHARDS_FORMAT, SHARDS_VERSION, TOPOLOGY_NAME, ShardStorage
 
+_SIGNS = ("shards", SAMPLES_NAME)
 _AGAIN = "copy or make the data set again."
 
 
@@ -33,10 +34,12 @@ def find_shards(place: str, cache: FileCache, uv_mask: Path | None = None) -> Co
     """
     shown = f"{place.rstrip('/')}/{INDEX_NAME}"
     if is_url(place):
-        index = _parse(read_url(shown), shown)
+        index = _parse(read_url(shown, tries=FIRST_TRIES), shown)
     else:
         path = Path(shown)
-        index = _parse(path.read_bytes(), shown) if path.is_file() else {}
+        if not path.is_file() or not any((path.parent / sign).exists() for sign in _SIGNS):
+            return None  # the index of another layout may be long
+        index = _parse(path.read_bytes(), shown)
         if index.get("format") != SHARDS_FORMAT:
             return None
     _check_index(index, shown)

@@ -32,7 +32,7 @@ def measure(config: TrainConfig, dataset: PortraitDataset) -> dict[str, float]:
     """Parameters of both networks and GFLOP (a multiply-add is two) of one forward pass over one image."""
     state = new_state(config, dataset.topology, torch.device("cpu"))
     generator, discriminator = state.average, state.discriminator.requires_grad_(False)
-    batch = dataset.read([0])
+    batch = dataset.read_sound([0])
     label = batch.camera.to_label()
     z = torch.zeros(1, config.model.generator.latent_size)
     mesh = dataset.head_mesh(batch)

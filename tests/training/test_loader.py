@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 
+import training.broken
 from dnnlib.errors import DatasetError
 from tests.training.factory import sample_name
+from training.broken import BrokenFiles
 from training.dataset import open_dataset
 from training.loader import load_batches
 
@@ -106,3 +108,14 @@ def test_a_lost_worker_is_replaced(published: Path, caplog: pytest.LogCaptureFix
     assert all(torch.equal(one, two) for one, two in zip(found, expected, strict=True))
     assert "A loader worker died" in caplog.text
     stream.close()
+
+
+def test_broken_samples_of_all_processes_are_counted_once(small_published: Path, monkeypatch: pytest.MonkeyPatch):
+    """What two processes met both is one; together they may be too many."""
+    broken = BrokenFiles(open_dataset(small_published), 3)
+    broken.add([(1, "one"), (4, "four"), (1, "one")])
+    monkeypatch.setattr(training.broken, "gather_rows", lambda mine: torch.cat([mine, torch.tensor([4, 6])]))
+    assert broken.over_ranks() == 3
+    monkeypatch.setattr(training.broken, "gather_rows", lambda mine: torch.cat([mine, torch.tensor([2, 6])]))
+    with pytest.raises(DatasetError, match="4 of its 8 samples cannot be read, more than --max-broken 3 allows"):
+        broken.over_ranks()

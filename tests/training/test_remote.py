@@ -118,7 +118,7 @@ def test_failures_pass(sharded: Path, server: FolderServer, tmp_path: Path):
     name = shards_of(sharded)[0]
     path = sharded / name
     cache = FileCache(tmp_path / "cache")
-    server.failures = 3
+    server.failures = 4
     assert cache.fetch(f"{server.url}/{name}", sha256(path), path.stat().st_size).read_bytes() == path.read_bytes()
     server.failures = 1000
     with pytest.raises(StorageError, match=r"dataset\.json: cannot be read \(Service Unavailable\); check the address"):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import random
 from itertools import islice
 
 import pytest
@@ -25,18 +26,40 @@ def test_order_does_not_depend_on_batches_or_on_where_one_starts():
     assert stream != read(SampleOrder(7, seed=2), 0, 4, 9)
 
 
-LAYOUTS = [([5], 4, 2), ([3, 3, 3], 4, 1), ([10, 1, 7, 30, 2], 8, 4), ([16, 16, 16, 16], 8, 2), ([4, 9, 2, 8, 8, 3], 6, 3), ([2], 2, 1)]
+EPOCHS = 30
+
+
+def random_layouts(count: int) -> list[tuple[list[int], int, int]]:
+    """Shards of random sizes, batches and groups: always whole groups, and a sample per lane."""
+    rng, found = random.Random(0), []
+    while len(found) < count:
+        group, lanes = rng.choice([1, 2, 4]), rng.randint(1, 6)
+        sizes = [rng.randint(1, rng.choice([2, 9, 40])) for _ in range(rng.randint(1, 9))]
+        if sum(sizes) >= lanes:
+            found.append((sizes, group * lanes, group))
+    return found
+
+
+LAYOUTS = [
+    ([5], 4, 2),
+    ([3, 3, 3], 4, 1),
+    ([10, 1, 7, 30, 2], 8, 4),
+    ([16, 16, 16, 16], 8, 2),
+    ([4, 9, 2, 8, 8, 3], 6, 3),
+    ([2], 2, 1),
+    *random_layouts(8),
+]
 
 
 @pytest.mark.parametrize(("sizes", "batch", "group"), LAYOUTS, ids=str)
 def test_lanes_show_every_sample_at_most_once_per_epoch(sizes: list[int], batch: int, group: int):
     """All but fewer samples than lanes are shown, and who is left out changes."""
     order = LaneOrder(sizes, 0, batch, group)
-    shown: list[list[int]] = [[] for _ in range(12)]
+    shown: list[list[int]] = [[] for _ in range(EPOCHS)]
     for lane in range(order.lanes):
-        steps = torch.arange(12 * order.span)
+        steps = torch.arange(EPOCHS * order.span)
         positions = steps // group * batch + lane * group + steps % group
-        for epoch, items in enumerate(order.items(positions).reshape(12, order.span).tolist()):
+        for epoch, items in enumerate(order.items(positions).reshape(EPOCHS, order.span).tolist()):
             shown[epoch] += items
     for items in shown:
         assert len(set(items)) == len(items) > sum(sizes) - order.lanes
