@@ -87,7 +87,10 @@ def join(device: torch.device) -> Iterator[World]:
     if device.type == "cuda":
         torch.cuda.set_device(device)
     try:
-        dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
+        meeting = next(iter(dist.rendezvous("env://", timeout=PATIENCE)))[0]  # type: ignore[attr-defined]
+        store = dist.PrefixStore(_incarnation(expected.size), meeting)  # type: ignore[attr-defined]
+        backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+        dist.init_process_group(backend, store=store, rank=expected.rank, world_size=expected.size, timeout=PATIENCE)
         yield world()
     except RuntimeError as error:
         if not _is_lost(error):
@@ -97,6 +100,14 @@ def join(device: torch.device) -> Iterator[World]:
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()
+
+
+def _incarnation(size: int) -> str:
+    """A name for the group that changes when torchrun starts its processes again.
+
+    Its store outlives them: without a name of their own they would find the addresses of those who are gone, and wait for them.
+    """
+    return f"next3d/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}/{size}"
 
 
 def sum_over_ranks(tensor: Tensor) -> Tensor:
