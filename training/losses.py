@@ -73,17 +73,17 @@ def blur(images: Tensor, sigma: float) -> Tensor:
     """
     if sigma < BLUR_LEAST:
         return images
-    matrix = _blur_matrix(images.shape[-1], sigma).to(images)
+    matrix = _blur_matrix(images.shape[-1], sigma, images.device).to(images)
     return matrix @ (images @ matrix.t())
 
 
-def _blur_matrix(size: int, sigma: float) -> Tensor:
-    """[H, H]: row i holds what each pixel gives to blurred pixel i."""
+def _blur_matrix(size: int, sigma: float, device: torch.device) -> Tensor:
+    """[H, H]: row i holds what each pixel gives to blurred pixel i. Made on the device: a copy to it would wait."""
     reach = min(int(sigma * BLUR_REACH + 0.5), size - 1)
-    steps = torch.arange(-reach, reach + 1)
+    steps = torch.arange(-reach, reach + 1, device=device)
     kernel = torch.exp(-0.5 * (steps / sigma).square())
-    source = (torch.arange(size)[:, None] + steps).clamp(0, size - 1)  # [H, taps]
-    return torch.zeros(size, size).scatter_add(1, source, (kernel / kernel.sum()).expand(size, -1))
+    source = (torch.arange(size, device=device)[:, None] + steps).clamp(0, size - 1)  # [H, taps]
+    return torch.zeros(size, size, device=device).scatter_add(1, source, (kernel / kernel.sum()).expand(size, -1))
 
 
 def resize_raw(images: Tensor, resolution: int) -> Tensor:
