@@ -115,7 +115,7 @@ class Trainer:
         mean = self.phases.means[REAL_SIGN].double()
         for name, value in adapted(self.config.augment, counters, mean, step=self.state.step, batch=batch).items():
             counters[name] = torch.where(skipped, counters[name], value)
-        self.phases.statistics.add(STRENGTH, counters[STRENGTH])
+        self.phases.statistics.add("augment/real_sign", mean)
 
     def _render_at(self, images: int) -> None:
         """The neural rendering resolution that the schedule has for this number of images, in both generators: files record it."""

@@ -55,6 +55,7 @@ OPTIONS = (
     setting("--mismatch-weight", "loss.mismatch_weight", type=NOT_NEGATIVE, help="Weight of reals with others' meshes as fakes.  [preset]"),
     setting("--share-fakes", "loss.share_fakes", type=bool, help="Train both networks on one pass over the fakes: faster.  [preset]"),
     setting("--g-lr-mul", "generator_optimizer.multipliers", type=Factors(), help="Its factors for single parts: texture=0.5,decoder=0.1"),
+    setting("--d-lr-mul", "discriminator_optimizer.multipliers", type=Factors(), help="The same for the discriminator's: b512=0.1"),
     setting("--map-lrmul", "model.generator.mapping.lr_multiplier", type=POSITIVE, help="Learning rate of the mapping, factor.  [0.01]"),
     setting("--map-depth", "model.generator.mapping.layers", type=AT_LEAST_1, help="Layers of the mapping.  [2]"),
     setting("--freezed", "discriminator_optimizer.frozen_blocks", type=COUNT, help="Discriminator blocks that stay as they are.  [0]"),

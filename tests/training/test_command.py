@@ -34,7 +34,7 @@ def test_dry_run_prints_everything_and_writes_nothing(own: Path, tmp_path: Path,
     assert "10 images of 32²" in text
     config = json.loads(text[: text.rindex("\n}\n") + 2])
     assert config["model"]["generator"]["head"] == "small"
-    assert set(config) >= {"model", "data", "run", "loss", "schedule", "generator_optimizer", "discriminator_optimizer"}
+    assert set(config) >= {"model", "data", "run", "loss", "schedule", "augment", "precision", "generator_optimizer", "discriminator_optimizer"}
 
 
 @pytest.mark.parametrize(
@@ -67,6 +67,7 @@ def test_dry_run_prints_everything_and_writes_nothing(own: Path, tmp_path: Path,
         (["--blur-init-sigma", "4"], "schedule", "blur_sigma", 4),
         (["--neural_rendering_resolution_initial", "8"], "schedule", "raw_initial", 8),
         (["--g-lr-mul", "texture=0.5,decoder=0.1"], "generator_optimizer", "multipliers", [["texture", 0.5], ["decoder", 0.1]]),
+        (["--d-lr-mul", "b32=0.1"], "discriminator_optimizer", "multipliers", [["b32", 0.1]]),
         (["--freezed", "1"], "discriminator_optimizer", "frozen_blocks", 1),
         (["--gen-exp-cond", "1"], "data", "expression", True),
         (["--aug", "ada"], "augment", "kind", "ada"),

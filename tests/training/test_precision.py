@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
+import training.precision
+from dnnlib.errors import ConfigError
 from next3d.config import preset
 from next3d.stylegan2.synthesis import SynthesisNetwork
 from tests.training.test_phases import CPU, run, tiny_config
@@ -15,7 +17,7 @@ from torch_utils.ops.modulated_conv import modulated_conv2d
 from training.conditions import fitted
 from training.config import PrecisionConfig, TrainConfig
 from training.dataset import PortraitDataset, open_dataset
-from training.precision import clamped, compile_network, make_finite, tensor_float, use_precision, with_blocks
+from training.precision import clamped, compile_network, make_finite, tensor_float, with_blocks
 from training.state import new_state
 from training.trainer import Trainer
 
@@ -144,13 +146,29 @@ def test_compiled_networks_draw_the_same_noise(rng):
 
 
 @pytest.mark.slow
-def test_compiled_networks_give_the_same_images(dataset):
-    """All synthesis networks of the tiny generator, by the machine's compiler."""
-    config = tiny_config()
-    plain, compiled = (new_state(config, dataset.topology, CPU) for _ in range(2))
-    use_precision(compiled.generator, compiled.discriminator, PrecisionConfig(compile=True))
-    batch = dataset.read([0, 1])
-    z = torch.randn(2, config.model.generator.latent_size, generator=torch.Generator().manual_seed(0))
+def test_the_compiler_gives_the_same_images(rng):
+    """One network, by the machine's compiler."""
+    plain, compiled, rows = small_network(), small_network(), torch.randn(2, 4, 8, generator=rng)
+    compile_network(compiled)
     with torch.no_grad():
-        images = [state.generator(z, batch.camera.to_label(), dataset.head_mesh(batch)).image for state in (plain, compiled)]
-    torch.testing.assert_close(images[0], images[1], rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(compiled(rows, "const"), plain(rows, "const"), rtol=1e-4, atol=1e-5)
+
+
+def test_compiling_replaces_all_synthesis_networks(dataset, monkeypatch):
+    """Texture, static, both mouth networks and super-resolution; the average, which draws pictures now and then, stays as it is."""
+    compiled: list[torch.nn.Module] = []
+    monkeypatch.setattr(training.precision, "compile_network", compiled.append)
+    monkeypatch.setattr(training.precision, "_check_compiler", lambda device: None)
+    config = replace(tiny_config(), precision=PrecisionConfig(compile=True))
+    generator = Trainer(config, dataset, new_state(config, dataset.topology, CPU), CPU).state.generator
+    assert compiled == [generator.texture, generator.static, generator.mouth.complete, generator.mouth.blend, generator.superres]
+
+
+def test_a_missing_compiler_is_one_sentence(dataset, monkeypatch):
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("no compiler found")
+
+    monkeypatch.setattr(torch, "compile", fail)
+    config = replace(tiny_config(), precision=PrecisionConfig(compile=True))
+    with pytest.raises(ConfigError, match=r"--compile: torch.compile is not usable here \(no compiler found\)"):
+        Trainer(config, dataset, new_state(config, dataset.topology, CPU), CPU)
