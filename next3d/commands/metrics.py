@@ -164,7 +164,7 @@ def measure_network(task: Task, settings: MetricSettings, place: Place) -> list[
     first = place.rank == 0
     generator = load_generator(task.network, place.device)
     dataset = open_dataset(task.data, generator.config.image_resolution, uv_mask=task.uv_mask)
-    say = (lambda line: click.echo(f"{line} ...", err=True)) if first else (lambda line: None)
+    say = (lambda line: click.echo(line if line.endswith(".") else f"{line} ...", err=True)) if first else (lambda line: None)
     context = network_context(generator, dataset, settings, truncation=task.truncation, say=say)
     keep = (lambda figures: _write(figures, task)) if first else (lambda figures: None)
     return catalog.measure(task.metrics, context, skip=task.skip, found=keep)

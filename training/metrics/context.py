@@ -22,6 +22,8 @@ from training.metrics.detector import INCEPTION, Detector, load_detector
 from training.metrics.scenes import Sampler, Scenes
 
 Say = Callable[[str], None]
+PROGRESS_CHUNKS = 50
+"""Calls of a function from which on it is said how far they are."""
 _Made = TypeVar("_Made")
 
 
@@ -107,7 +109,7 @@ class Context:
         """What was made under this key; None if nothing was yet."""
         return self._kept.get(key)
 
-    def rows(self, count: int, make: Callable[[int, int], Tensor], size: int | None = None) -> Tensor:
+    def rows(self, count: int, make: Callable[[int, int], Tensor], size: int | None = None, title: str = "") -> Tensor:
         """Rows 0 … count - 1 of something that costs much, each computed on one rank only; the same bytes on every rank.
 
         Args:
@@ -115,11 +117,17 @@ class Context:
             make: rows [stop - start, ...] from `start` to `stop`. It is called for the same ranges whatever the number of ranks, so that
                 rounding does not depend on it either.
             size: rows per call; None is `settings.batch`.
+            title: what is said now and then, with how much is done.
         """
         size = size or self.settings.batch
         chunks = -(-count // size)
         first, last = (chunks * rank // self.world.size for rank in (self.world.rank, self.world.rank + 1))
-        parts = [make(start, min(start + size, count)) for start in range(first * size, min(last * size, count), size)]
+        parts = []
+        for chunk in range(first, last):
+            parts.append(make(chunk * size, min((chunk + 1) * size, count)))
+            tenth = 10 * (chunk + 1 - first) // (last - first)
+            if title and last - first >= PROGRESS_CHUNKS and tenth > 10 * (chunk - first) // (last - first):
+                self.say(f"{title}: {10 * tenth} %")
         # A rank without a chunk of its own must still know the shape of a row.
         mine = torch.cat(parts) if parts else make(0, min(size, count))[:0]
         return gather_rows(mine)

@@ -75,7 +75,7 @@ def _features(context: Context, name: str, count: int, make: Callable[[Context, 
         pixels = kept[start:stop] if kept is not None and stop <= len(kept) else make(context, start, stop)
         return detector(from_uint8(pixels))
 
-    return context.rows(count, some)
+    return context.rows(count, some, title=name.capitalize())
 
 
 def _read_reals(context: Context, start: int, stop: int) -> Tensor:

@@ -30,8 +30,10 @@ def measure(context: Context) -> list[Figure]:
     found = kernel_distance(real, fake)
     low, high = jackknife(found.value, found.without)
     half = len(real) // 2
-    floor = kernel_distance(real[:half], real[half:]).value if context.settings.intervals else None
-    note = f"to {len(real)} reals, {found.subsets} subsets; unbiased, may be negative; floor: half of the reals to the rest"
+    note, floor = f"to {len(real)} reals, {found.subsets} subset{'s'[: found.subsets > 1]}; unbiased, may be negative", None
+    if context.settings.intervals:
+        floor = kernel_distance(real[:half], real[half:]).value
+        note += f"; floor: {half} of those to the rest"
     return [Figure(f"kid{short(len(fake))}", found.value, len(fake), context.settings.seed, low, high, floor, note=note)]
 
 

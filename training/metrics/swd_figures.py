@@ -17,7 +17,8 @@ JACKKNIFE_PROJECTIONS = 32
 def measure(context: Context) -> list[Figure]:
     """`swd_mean` and `swd_64`, `swd_32` … of as many generated as real images."""
     settings = SwdSettings(seed=context.settings.seed)
-    real, fake = (project(from_uint8(pixels), settings) for pixels in (real_pixels(context), fake_pixels(context)))
+    real = context.once("real projections", lambda: project(from_uint8(real_pixels(context)), settings))
+    fake = project(from_uint8(fake_pixels(context)), settings)
     levels = named_levels(projected_distance(real, fake))
     intervals: dict[str, tuple[float, float]] = {}
     floors: dict[str, float] = {}

@@ -99,7 +99,7 @@ def test_bad_input_is_one_sentence(run: Run, own: Path, network: Path, tmp_path:
     arguments = ["metrics", "--network", network, "--data", own, *FEW, *(argument.format(tmp=tmp_path) for argument in more)]
     code, said = run(*arguments)
     assert code == 2
-    errors = [line for line in said.splitlines() if not line.endswith(" ...")]
+    errors = [line for line in said.splitlines() if not line.endswith(" ...")]  # what it was doing meanwhile
     assert len(errors) == 1
     assert errors[0].startswith("Error: ")
     assert complaint in errors[0]

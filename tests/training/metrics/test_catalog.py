@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import importlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from dnnlib.errors import ConfigError
+from dnnlib.files import sha256
 from tests.processes import run_ranks
 from tests.training.metrics.pictures import like_the_reals, noise, paint_context, with_settings
 from torch_utils.distributed import world
 from training.metrics.catalog import METRICS, SUITE_NAMES, choose, measure, suite
 from training.metrics.context import Context
+from training.metrics.detector import INCEPTION
 from training.metrics.figures import Figure, figures_table
 
 DISTRIBUTION = [metric.name for metric in suite("distribution")]
@@ -54,6 +58,18 @@ def test_needs_come_first(context, tmp_path, monkeypatch):
     figures = measure(suite("distribution"), lacking, skip=True)
     assert {figure.name.partition("_")[0] for figure in figures} == {"swd"}
     assert sum(line.startswith("Left out: ") and "pt_inception" in line for line in said) == 3
+
+
+def test_wanted_weights_are_fetched(context, tmp_path, monkeypatch):
+    """With `download`, and only then, the detector comes from its publisher into the cache."""
+    weights = tmp_path / "inception.pth"
+    published = replace(INCEPTION, url=weights.as_uri(), sha256=sha256(weights)[:8])
+    monkeypatch.setattr("training.metrics.context.INCEPTION", published)
+    monkeypatch.setenv("NEXT3D_CACHE", str(tmp_path / "cache"))
+    assert "--download" in (with_settings(context, detector=None).lacks("detector") or "")
+    assert not (tmp_path / "cache").exists()
+    assert with_settings(context, detector=None, download=True).lacks("detector") is None
+    assert with_settings(context, detector=None).detector.digest == sha256(weights)
 
 
 def figures_of(context: Context) -> list[Figure]:
@@ -102,6 +118,14 @@ def test_pictures_are_made_once(context):
     context.test_another(noise)
     assert context.kept("fake features") is None
     assert context.kept("real features") is reals
+
+
+def test_long_work_says_how_far_it_is(context):
+    said: list[str] = []
+    context.say = said.append
+    context.rows(201, lambda start, stop: torch.zeros(stop - start), title="Rows")
+    context.rows(20, lambda start, stop: torch.zeros(stop - start), title="Few rows")
+    assert said == [f"Rows: {percent} %" for percent in range(10, 101, 10)]
 
 
 def test_lines_and_table():
