@@ -34,7 +34,17 @@ def test_dry_run_prints_everything_and_writes_nothing(own: Path, tmp_path: Path,
     assert "10 images of 32²" in text
     config = json.loads(text[: text.rindex("\n}\n") + 2])
     assert config["model"]["generator"]["head"] == "small"
-    assert set(config) >= {"model", "data", "run", "loss", "schedule", "augment", "precision", "generator_optimizer", "discriminator_optimizer"}
+    assert set(config) >= {
+        "model",
+        "data",
+        "run",
+        "loss",
+        "schedule",
+        "augment",
+        "precision",
+        "generator_optimizer",
+        "discriminator_optimizer",
+    }
 
 
 @pytest.mark.parametrize(
