@@ -145,16 +145,20 @@ def check_target(target: Path, *, force: bool) -> None:
 
 @contextmanager
 def atomic_folder(target: Path) -> Iterator[Path]:
-    """A hidden sibling folder that is renamed to `target` at the end."""
+    """A hidden sibling folder that is renamed to `target` at the end; an older `target` is there until then."""
     temporary = target.parent / f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}"
+    old = temporary.with_name(f"{temporary.name}.old")
     try:
         temporary.mkdir()
         yield temporary
         if target.is_dir():
-            shutil.rmtree(target)
+            os.replace(target, old)
         os.replace(temporary, target)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+        if old.exists() and not target.exists():
+            os.replace(old, target)
+        shutil.rmtree(old, ignore_errors=True)
 
 
 @dataclass

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -111,6 +112,24 @@ def test_names_that_would_meet(own: Path, tmp_path: Path):
     with pytest.raises(UserError, match=r"two of its images would be called images/00000/img00000000\.webp"):
         converted(own, tmp_path / "out", image_format="webp")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["own"]
+
+
+def test_an_older_set_stays_until_the_new_one_is_whole(own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Also when the last step of all fails."""
+    converted(own, tmp_path / "out")
+    before = {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    rename = os.replace
+
+    def refuse(source: Path, target: Path) -> None:
+        if target == tmp_path / "out" and not source.name.endswith(".old"):
+            raise OSError("no")
+        rename(source, target)
+
+    monkeypatch.setattr(os, "replace", refuse)
+    with pytest.raises(OSError, match="no"):
+        convert_dataset(ConvertConfig(source=str(own), resolution=16), tmp_path / "out", force=True)
+    assert {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()} == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "own"]
 
 
 def test_commands(own: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]):
