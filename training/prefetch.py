@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import queue
 import threading
 from collections.abc import Sequence
@@ -60,10 +61,11 @@ class ShardPrefetcher:
     def _check_room(self) -> None:
         cache, shards = self._storage.cache, self._storage.shards
         assert cache is not None  # nobody fetches local shards
-        most = min(len(shards), ROUNDS * len(self._lanes))
+        neighbours = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # processes of this machine, as torchrun says it
+        most = min(len(shards), ROUNDS * len(self._lanes) * neighbours)
         need = sum(sorted((shard.size for shard in shards), reverse=True)[:most])
         if need > cache.limit:
             raise UserError(
-                f"{self._storage.place}: {most} of its shards are needed at once, {need / 1e9:.2g} GB, but the cache is limited to "
-                f"{cache.limit / 1e9:.2g} GB; give a higher --data-cache-gb (the processes of a machine share it), or make smaller shards."
+                f"{self._storage.place}: {most} of its shards are needed at once on this machine, {need / 1e9:.2g} GB, but the cache is limited to "
+                f"{cache.limit / 1e9:.2g} GB; give a higher --data-cache-gb, or make smaller shards."
             )
