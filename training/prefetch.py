@@ -66,6 +66,6 @@ class ShardPrefetcher:
         need = sum(sorted((shard.size for shard in shards), reverse=True)[:most])
         if need > cache.limit:
             raise UserError(
-                f"{self._storage.place}: {most} of its shards are needed at once on this machine, {need / 1e9:.2g} GB, but the cache is limited to "
-                f"{cache.limit / 1e9:.2g} GB; give a higher --data-cache-gb, or make smaller shards."
+                f"{self._storage.place}: {most} of its shards are needed at once on this machine, {need / 1e9:.2g} GB, but the cache is "
+                f"limited to {cache.limit / 1e9:.2g} GB; give a higher --data-cache-gb, or make smaller shards."
             )
