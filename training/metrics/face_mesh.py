@@ -96,7 +96,7 @@ def measure(context: Context) -> list[Figure]:
 
         def real(start: int, stop: int) -> Tensor:
             expected = dense_pixels(context.head, params[start:stop], camera[start:stop], size)
-            return mesh_errors(mesh, context.dataset.read(rows[start:stop]).image, expected)
+            return mesh_errors(mesh, context.dataset.read_sound(rows[start:stop]).image, expected)
 
         errors, floors = context.rows(len(scenes), generated), context.rows(len(rows), real)
     relative = 100 * errors / eye_distance(context.head, scenes.moving, scenes.camera, size)

@@ -101,7 +101,7 @@ def choose_judge(context: Context) -> Judge:
     if known is not None:
         fitting, held = _with_company(known, other_rows(context)[: context.settings.fitting]), _with_company(known, held_out_rows(context))
         if len(known[fitting].unique()) >= FEWEST_PEOPLE:
-            images = _Pictures(lambda rows: context.dataset.read(rows).image)
+            images = _Pictures(lambda rows: context.dataset.read_sound(rows).image)
             return fisher_judge(
                 context, images, (fitting, known[fitting]), (held, known[held]), "judged by Fisher faces of the data set's people"
             )
@@ -129,13 +129,13 @@ def recognition_judge(context: Context) -> Judge:
     floor, known = None, context.dataset.identities
     if known is not None:
         rows = _with_company(known, held_out_rows(context))
-        floor = _floor(_Pictures(lambda part: context.dataset.read(part).image).each(rows, embed), known[rows])
+        floor = _floor(_Pictures(lambda part: context.dataset.read_sound(part).image).each(rows, embed), known[rows])
     return Judge(embed, floor, f"judged by {path.name}")
 
 
 @dataclass(frozen=True)
 class _Pictures:
-    """Images by row numbers, a few at a time."""
+    """Images by row numbers, a few at a time. Broken ones are replaced by their neighbours: a label in thousands may be wrong then."""
 
     read: Callable[[list[int]], Tensor]
 

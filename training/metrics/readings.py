@@ -66,7 +66,7 @@ def real_faces(context: Context, rows: Sequence[int]) -> tuple[Tensor, HeadParam
     """Images [N, 3, h, h] in [-1, 1], h at most 128, heads and cameras of items of the data set."""
     images, heads, labels = [], [], []
     for start in range(0, len(rows), READ_AT_ONCE):
-        batch = context.dataset.read(rows[start : start + READ_AT_ONCE])
+        batch = context.dataset.read_sound(rows[start : start + READ_AT_ONCE])
         if not isinstance(batch.head, HeadParams):
             raise _meshes(context)
         images.append(at_most(batch.image, LARGEST))
