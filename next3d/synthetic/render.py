@@ -220,7 +220,8 @@ def _shade(scene: Scene, fragments: Fragments, camera: Camera, surface: HeadSurf
     samples = choose_samples(fragments.face[0], scene.materials)
     face = fragments.face.flatten().index_select(0, samples.place)
     points = locate(scene, face, fragments.barycentrics.reshape(-1, 3).index_select(0, samples.place))
-    thick = scene.faces[scene.materials != Material.EXTRA]
+    thin = look.extras.glasses is not None or look.extras.earrings is not None
+    thick = scene.faces[scene.materials != Material.EXTRA] if thin else scene.faces
     lamp = light_view(scene.vertices, thick, torch.from_numpy(look.lighting.lamp_direction), SHADOW_SIZE)
     view = F.normalize(camera.cam2world[0, :3, 3] - points.position, dim=1)
     normals = F.normalize(points.normal, dim=1)
