@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -40,12 +41,12 @@ class SnapshotMetrics:
         check([metric for metric in choose(self.config.run.metrics) if "generator" not in metric.needs], self._context)
 
     def measure(self, generator: Generator) -> dict[str, float]:
-        """Figures by name, `metrics/…`, the same on every rank; empty if none are asked for."""
+        """Figures by name, `metrics/…`, the same on every rank; empty if none are asked for. What has no value yet is left out."""
         if self._context is None:
             return {}
         self._context.test_another(generator_sampler(generator, self.dataset.pose, batch=self._context.settings.batch), generator)
         figures = measure(choose(self.config.run.metrics), self._context)
-        return {f"metrics/{figure.name}": figure.value for figure in figures}
+        return {f"metrics/{figure.name}": figure.value for figure in figures if math.isfinite(figure.value)}
 
     def _settings(self) -> MetricSettings:
         run, count = self.config.run, len(self.dataset)
