@@ -10,6 +10,7 @@ Collectives must be called by every rank, in the same order. If a rank is lost, 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -95,7 +96,7 @@ def join(device: torch.device) -> Iterator[World]:
     except RuntimeError as error:
         if not _is_lost(error):
             raise
-        reason = str(error).strip().partition("\n")[0]
+        reason = re.split(r"\. |\n", str(error).strip())[0]
         raise LostProcessError(f"training: another process of the run is gone, or does not answer ({reason}).") from error
     finally:
         if dist.is_initialized():

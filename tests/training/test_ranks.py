@@ -31,9 +31,10 @@ def dataset(published: Path) -> PortraitDataset:
 
 
 def ranks_config(*, batch_gpu: int | None = None, share_fakes: bool = True) -> TrainConfig:
-    """Everything that enters a loss, often: R1, density, mismatched meshes, mixed styles; groups of two."""
-    loss = {"mismatch_weight": 0.5, "style_mixing": 0.5, "r1_interval": 3, "density_interval": 2, "density_points": 16}
+    """Everything that enters a loss, often: R1, density, mismatched meshes, mixed styles, augmentation, noisy labels; groups of two."""
+    loss = {"mismatch_weight": 0.5, "style_mixing": 0.5, "r1_interval": 3, "density_interval": 2, "density_points": 16, "label_noise": 0.5}
     config = tiny_config(batch=BATCH, share_fakes=share_fakes, **loss)
+    config = replace(config, augment=replace(config.augment, kind="ada", p=0.3, target=-1.0, interval=2))
     discriminator = replace(config.model.discriminator, group_size=2)
     return replace(config, model=replace(config.model, discriminator=discriminator), run=replace(config.run, batch_gpu=batch_gpu))
 
@@ -85,8 +86,9 @@ def test_any_number_of_ranks_gives_the_same_training(dataset):
 
 
 def first_step(dataset: PortraitDataset, share_fakes: bool) -> tuple[dict[str, float], list[tuple[str, Tensor]]]:
-    """In float32: the losses, and every gradient that an optimiser was given."""
+    """In float32 and without augmentation: the losses, and every gradient that an optimiser was given."""
     config = ranks_config(share_fakes=share_fakes)
+    config = replace(config, augment=replace(config.augment, kind="noaug"))
     state = new_state(config, dataset.topology, CPU)
     gradients: list[tuple[str, Tensor]] = []
     for network, optimizer in zip((state.generator, state.discriminator), state.optimizers, strict=True):
