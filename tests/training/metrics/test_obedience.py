@@ -10,7 +10,11 @@ import pytest
 import torch
 
 from dnnlib.errors import DatasetError
+from tests.processes import run_ranks
+from tests.training.factory import small_head
 from tests.training.metrics.conftest import MaskHead
+from tests.training.metrics.pictures import paint_context
+from torch_utils.distributed import world
 from training.metrics.context import Context
 from training.metrics.figures import Figure
 from training.metrics.obedience import (
@@ -18,6 +22,7 @@ from training.metrics.obedience import (
     measure_gaze,
     measure_landmarks,
     measure_pose,
+    measure_response,
     r_squared,
     response_figures,
     slope,
@@ -126,3 +131,17 @@ def test_heads_without_smiles_have_no_such_curve(mask_head: MaskHead, truth: Tru
 
     assert set(avatar_controls(mask_head)) == {"jaw", "gaze", "blink"}
     assert set(avatar_controls(truth.head)) == {"jaw", "gaze", "blink", "smile"}
+
+
+def ranked(context: Context) -> list[Figure]:
+    """What a rank measures. (The eyes of the small head have no distance, so its expressions have no unit.)"""
+    context.world = world()
+    return [*measure_pose(context), *measure_response(context)]
+
+
+def test_ranks_agree_with_one_process(tmp_path, knows_small_head):
+    context = paint_context(tmp_path)
+    context.settings = replace(context.settings, people=14, holdout=8, fitting=24, batch=4)
+    context.once("head", small_head)
+    for figures in run_ranks(ranked, 3, context):
+        assert figures == ranked(context)
