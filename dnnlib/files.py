@@ -97,6 +97,37 @@ class AppendFile:
         os.close(self._descriptor)
 
 
+class FolderClaim:
+    """A folder that belongs to this process until it ends, however it ends: a second claim is refused.
+
+    The operating system keeps the claim (a lock on a hidden file), children do not inherit it. File systems without locks allow everything.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        """Claim `folder`, which exists.
+
+        Raises:
+            UserError: another process has it.
+        """
+        self._path = Path(folder) / ".claim"
+        self._file = open(self._path, "a")  # noqa: SIM115 (stays open)
+        if os.name == "nt":
+            return
+        import fcntl
+
+        try:
+            fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in (errno.EACCES, errno.EAGAIN):
+                self._file.close()
+                raise UserError(f"{folder}: another process works in it; wait until it has ended, or choose another folder.") from error
+
+    def release(self) -> None:
+        """Let others have it."""
+        self._path.unlink(missing_ok=True)
+        self._file.close()
+
+
 def remove_leftovers(folder: str | os.PathLike[str]) -> list[Path]:
     """Delete the temporary files of `atomic_write` that processes left in a folder when they were killed; returns their paths.
 

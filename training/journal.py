@@ -52,7 +52,7 @@ class Journal:
     ) -> None:
         self._say = say
         self._complained = False
-        self._wandb = None if project is None else _open_wandb(project, folder, settings or {})
+        self._wandb: Any = None if project is None else _open_wandb(project, folder, settings or {})
         stats = folder / STATS
         forget_after(stats, images)
         self._stats = AppendFile(stats)

@@ -9,7 +9,7 @@ from pathlib import Path
 from torch import Tensor
 
 from dnnlib.errors import UserError, WriteError
-from dnnlib.files import atomic_write, remove_leftovers
+from dnnlib.files import FolderClaim, atomic_write, remove_leftovers
 from next3d.config import to_json
 from next3d.generator import Generator
 from next3d.media.images import save_png
@@ -35,13 +35,14 @@ class Recorder:
         say: receives lines for people.
 
     Raises:
-        UserError: the folder cannot be written to.
+        UserError: the folder cannot be written to, or another process is writing there.
     """
 
     def __init__(
         self, folder: Path, config: TrainConfig, grid: SampleGrid, source: Path | None, images: int, say: Callable[[str], None]
     ) -> None:
         self.folder, self.config, self.grid, self.say = folder, config, grid, say
+        self._claim = FolderClaim(folder)
         remove_leftovers(folder)
         forget_after(folder / SKIPPED_STEPS, images - 1)
         self.saved = source
@@ -90,8 +91,9 @@ class Recorder:
         self._journal.write(images, figures, {f"pictures/{name}": picture for name, picture in (pictures or {}).items()})
 
     def close(self) -> None:
-        """Close the journal."""
+        """Close the journal and let the folder go."""
         self._journal.close()
+        self._claim.release()
 
     def _pictures(self, average: Generator) -> dict[str, Tensor]:
         return {"fakes": self.grid.fakes(average), "heads": self.grid.heads(average)}

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import resource
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -11,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from dnnlib.errors import UserError, WriteError
-from dnnlib.files import AppendFile, atomic_write, check_output_folder, make_output_folder, remove_leftovers, sha256
+from dnnlib.files import AppendFile, FolderClaim, atomic_write, check_output_folder, make_output_folder, remove_leftovers, sha256
 
 
 def test_atomic_write_puts_the_file_in_place_and_nothing_else(tmp_path: Path):
@@ -139,3 +142,21 @@ def test_leftovers_of_killed_processes_go_and_nothing_else(tmp_path: Path):
     (left,) = remove_leftovers(tmp_path)
     assert left.name.endswith("-0123abcd.state")
     assert sorted(path.name for path in tmp_path.iterdir()) == [".gitignore", "network.state", "notes.1-12345678.txt"]
+
+
+def test_a_folder_belongs_to_one_process(tmp_path: Path):
+    """Another process is refused while this one has it, and gets it when it is dead, whatever its children do."""
+    script = "import os, sys, time; from dnnlib.files import FolderClaim; claim = FolderClaim(sys.argv[1]); "
+    script += "child = os.fork(); child and print('mine', flush=True); time.sleep(60)"
+    repository = Path(__file__).resolve().parents[2]
+    command = [sys.executable, "-c", script, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=repository, start_new_session=True) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "mine\n"
+        with pytest.raises(UserError, match="another process works in it; wait until it has ended"):
+            FolderClaim(tmp_path)
+        holder.kill()  # its child lives on
+        holder.wait()
+        claim = FolderClaim(tmp_path)
+        os.killpg(holder.pid, signal.SIGKILL)
+        claim.release()
