@@ -23,7 +23,7 @@ from training.dataset import PortraitDataset, open_dataset
 from training.heads import HEADS_NAME, MeshHeads, ParameterHeads
 from training.labels import INDEX_NAME, read_index
 from training.parallel import map_in_order
-from training.shard_writer import head_rows, original_name
+from training.shard_writer import head_rows
 
 ImageFormat = Literal["keep", "png", "jpg", "webp"]
 LANDMARKS_NAME = "landmarks.npz"
@@ -141,7 +141,7 @@ def _convert(dataset: PortraitDataset, row: int, wanted: ImageFormat) -> _Conver
     """One sample; it is decoded in any case, to find out whether it is sound."""
     sample = dataset[row]
     contents = dataset.contents
-    before = original_name(dataset, row)
+    before = dataset.original_name(row)
     suffix = Path(dataset.names[row]).suffix.lower()
     same = dataset.resolution == dataset.stored_resolution and (wanted == "keep" or f".{wanted}" == suffix.replace("jpeg", "jpg"))
     ending = suffix if same or wanted == "keep" else f".{wanted}"

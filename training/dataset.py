@@ -50,6 +50,10 @@ class PortraitDataset(Dataset[Sample]):
         """Image files, inside the data set."""
         return self._contents.images
 
+    def original_name(self, index: int) -> str:
+        """What an image was called before it came into a shard; its name where there are no shards."""
+        return self.names[index] if self.shards is None else str(self.shards.table.names[index])
+
     @property
     def labels(self) -> Tensor:
         """[n, 25] float32 camera labels."""

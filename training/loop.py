@@ -154,7 +154,7 @@ class _Run:
         self.config, self.trainer, self.recorder, self.say = config, trainer, recorder, say
         self.state: TrainState = trainer.state
         self.metrics = SnapshotMetrics(trainer.dataset, config, trainer.device)
-        self.anomalies = Anomalies(config.run.max_skipped, trainer.dataset.names.__getitem__, None if recorder is None else folder, say)
+        self.anomalies = Anomalies(config.run.max_skipped, trainer.dataset.original_name, None if recorder is None else folder, say)
         self.ticks = self._ticks_so_far()
         self.unsaved = False
 

@@ -204,7 +204,7 @@ def _put(archive: tarfile.TarFile, name: str, data: bytes) -> tuple[int, int, in
 
 def _description(dataset: PortraitDataset, row: int) -> dict[str, Any]:
     """What a sample's JSON file says: enough to use a shard alone."""
-    found: dict[str, Any] = {"name": original_name(dataset, row), "label": dataset.labels[row].tolist()}
+    found: dict[str, Any] = {"name": dataset.original_name(row), "label": dataset.labels[row].tolist()}
     heads = dataset.contents.heads
     if isinstance(heads, ParameterHeads):
         found["head"] = {name: value[0].tolist() for name, value in vars(heads.read(row)).items()}
@@ -213,18 +213,13 @@ def _description(dataset: PortraitDataset, row: int) -> dict[str, Any]:
     return found
 
 
-def original_name(dataset: PortraitDataset, row: int) -> str:
-    """What an image is called; in shards, what it was called before."""
-    return str(dataset.shards.table.names[row]) if dataset.shards is not None else dataset.names[row]
-
-
 def _write_tables(folder: Path, dataset: PortraitDataset, config: ShardConfig, written: list[_Written]) -> None:
     """The tables, and last the index."""
     rows = [row for shard in written for row in shard.rows]
     suffixes = [suffix for shard in written for suffix in shard.suffixes]
     types = sorted(set(suffixes))
     places = np.array([place for shard in written for place in shard.places], dtype=np.int64)  # [N, K, 3]
-    names = np.array([original_name(dataset, row) for row in rows])
+    names = np.array([dataset.original_name(row) for row in rows])
     samples = {
         "names": names,
         "labels": dataset.labels[rows].numpy().astype(np.float32),

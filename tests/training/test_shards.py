@@ -14,7 +14,7 @@ from next3d.head.model import HeadParams
 from tests.training.factory import edit_index, sample_name, write_own
 from training.dataset import PortraitDataset, open_dataset
 from training.loader import load_batches
-from training.shard_writer import ShardConfig, ShardReport, original_name, write_shards
+from training.shard_writer import ShardConfig, ShardReport, write_shards
 
 
 def shard(source: Path, target: Path, *, kilobytes: int = 30, seed: int = 0, keep_last: int = 0, workers: int = 1) -> ShardReport:
@@ -30,7 +30,7 @@ def sharded(own: Path, tmp_path: Path) -> Path:
 
 
 def by_name(dataset: PortraitDataset) -> dict[str, int]:
-    return {original_name(dataset, row): row for row in range(len(dataset))}
+    return {dataset.original_name(row): row for row in range(len(dataset))}
 
 
 def test_shards_hold_what_the_source_does(own: Path, sharded: Path):
@@ -95,7 +95,7 @@ def test_held_out_samples_stay_at_the_end(own: Path, tmp_path: Path):
     """`--holdout` leaves out the same images as in the source, and the last shard is cut."""
     shard(own, tmp_path / "sharded", keep_last=4)
     kept = open_dataset(tmp_path / "sharded").without_last(4)
-    assert {original_name(kept, row) for row in range(6)} == set(open_dataset(own).names[:6])
+    assert {kept.original_name(row) for row in range(6)} == set(open_dataset(own).names[:6])
     assert sum(kept.shard_sizes) == 6
     assert kept.read([5]).pixels.shape == (1, 3, 32, 32)
 
@@ -183,7 +183,7 @@ def test_shards_can_be_sharded_again(sharded: Path, tmp_path: Path):
     assert set(by_name(again)) == set(by_name(open_dataset(sharded)))
     with tarfile.open(tmp_path / "again/shards/000000.tar") as archive:
         described = json.loads(archive.extractfile("000000-000003.json").read())
-    assert described["name"] == original_name(again, 3)
+    assert described["name"] == again.original_name(3)
 
 
 def test_identities_come_along(own: Path, tmp_path: Path):
@@ -191,7 +191,7 @@ def test_identities_come_along(own: Path, tmp_path: Path):
     np.savez(own / "heads.npz", **table, identity=np.arange(10, dtype=np.int32) // 3)
     shard(own, tmp_path / "sharded")
     dataset = open_dataset(tmp_path / "sharded")
-    assert [int(original_name(dataset, row)[-6:-4]) // 3 for row in range(10)] == dataset.identities.tolist()
+    assert [int(dataset.original_name(row)[-6:-4]) // 3 for row in range(10)] == dataset.identities.tolist()
 
 
 def test_zip_is_a_source(tmp_path: Path, knows_small_head: None):
