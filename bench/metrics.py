@@ -129,7 +129,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=500, help="true and mistaken pictures of each kind, at most 500")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    held_out, fitting = (60, 240) if options.quick else (500, 2000)
+    held_out, fitting = (40, 200) if options.quick else (500, 2000)
     people = min(options.images, held_out)
     report = Report("metrics")
     with tempfile.TemporaryDirectory() as folder:
