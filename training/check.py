@@ -14,6 +14,7 @@ from dnnlib.files import sha256
 from training.dataset import PortraitDataset, open_dataset
 from training.parallel import map_in_order
 from training.shards import ShardStorage
+from training.storage import StorageError
 
 CHUNK = 256
 """Items that a process reads at once."""
@@ -119,6 +120,10 @@ def _check_rows(rows: Rows) -> list[str | None]:
     """What is wrong with each of some items."""
     dataset = rows.dataset()
     found: list[str | None] = []
+    try:
+        dataset.bring(range(rows.first, rows.last))
+    except StorageError as error:
+        return [str(error)] * (rows.last - rows.first)
     for index in range(rows.first, rows.last):
         try:
             dataset[index]

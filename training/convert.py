@@ -24,6 +24,7 @@ from training.heads import HEADS_NAME, MeshHeads, ParameterHeads
 from training.labels import INDEX_NAME, read_index
 from training.parallel import map_in_order
 from training.shard_writer import head_rows
+from training.storage import StorageError
 
 ImageFormat = Literal["keep", "png", "jpg", "webp"]
 LANDMARKS_NAME = "landmarks.npz"
@@ -128,10 +129,13 @@ def _opened(config: ConvertConfig) -> PortraitDataset:
 def _convert_rows(job: _Job) -> list[_Converted]:
     """Some samples."""
     dataset = _opened(job.config)
+    dataset.bring(range(job.first, job.last))
     found = []
     for row in range(job.first, job.last):
         try:
             found.append(_convert(dataset, row, job.config.image_format))
+        except StorageError:
+            raise
         except DatasetError as error:
             found.append(_Converted(row, "", {}, str(error)))
     return found

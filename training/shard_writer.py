@@ -37,6 +37,7 @@ from training.shards import (
     TOPOLOGY_NAME,
     sample_key,
 )
+from training.storage import StorageError
 
 _SIZE_PROBES = 64
 _TAR_BLOCK = 512
@@ -177,6 +178,8 @@ def _write_shard(job: _Job) -> _Written:
             try:
                 dataset[row]  # a shard must not hold what cannot be read
                 files = _files(dataset, row)
+            except StorageError:
+                raise
             except DatasetError as error:
                 shard.broken.append(str(error))
                 continue

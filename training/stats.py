@@ -20,6 +20,7 @@ from training.dataset import PortraitDataset, open_dataset
 from training.heads import ParameterHeads
 from training.images import image_size
 from training.parallel import map_in_order
+from training.storage import StorageError
 
 OPEN_JAW = 0.1
 """Radians from which a jaw counts as open."""
@@ -123,6 +124,7 @@ def dataset_stats(
 
     Raises:
         DatasetError: it is not a data set.
+        StorageError: it cannot be reached.
     """
     dataset = open_dataset(path, uv_mask=uv_mask)
     found = DatasetStats(os.fspath(path), len(dataset), dataset.stored_resolution, dataset.head_name or "meshes")
@@ -218,6 +220,7 @@ def _look(rows: Rows) -> _Looked:
     dataset = rows.dataset()
     storage = dataset.contents.storage
     found = _Looked(Counter(), [], [], [], [])
+    dataset.bring(range(rows.first, rows.last))
     for index in range(rows.first, rows.last):
         name = dataset.names[index]
         try:
@@ -225,6 +228,8 @@ def _look(rows: Rows) -> _Looked:
             width, height = image_size(data, storage.display(name))
             found.sizes[f"{width}x{height}"] += 1
             luma = dataset[index].pixels @ np.array(LUMA, dtype=np.float32) / 255
+        except StorageError:
+            raise
         except DatasetError as error:
             found.broken.append(str(error))
             continue

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import shutil
 import threading
 from collections.abc import Iterator
 from itertools import islice
@@ -17,10 +18,13 @@ from next3d.commands.main import run_command
 from next3d.commands.train import train
 from tests.training.server import FolderServer, serve
 from tests.training.test_shards import shard
+from training.check import check_dataset
+from training.convert import ConvertConfig, convert_dataset
 from training.dataset import open_dataset
 from training.loader import choose_order, load_batches
 from training.remote import FileCache, is_url, read_url
 from training.sampler import LaneOrder
+from training.stats import dataset_stats
 from training.storage import StorageError
 
 
@@ -111,6 +115,24 @@ def test_train_takes_a_url(server: FolderServer, tmp_path: Path, capfd: pytest.C
     assert len(list(cache.glob("*.cached"))) == 2
     assert run_command(train, [*arguments, "--data-cache-gb", "0.00001"]) == 2
     assert "give a higher --data-cache-gb" in capfd.readouterr().err
+
+
+def test_whole_sets_are_read_shard_by_shard(sharded: Path, server: FolderServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Check, stats and convert fetch each shard once; a shard that is gone is one problem for check, and the end for the others."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(training.remote, "TRIES", 2)
+    assert check_dataset(server.url).problems == []
+    assert dataset_stats(server.url).count == 10
+    assert convert_dataset(ConvertConfig(source=server.url), tmp_path / "copy.zip").count == 10
+    assert {server.whole[name] for name in shards_of(sharded)} == {1}
+    assert not server.parts
+    shutil.rmtree(tmp_path / "cache")
+    (sharded / shards_of(sharded)[0]).unlink()
+    problems = check_dataset(server.url).problems
+    assert len(problems) == 1
+    assert "000000.tar: cannot be read (File not found)" in problems[0]
+    with pytest.raises(StorageError, match="File not found"):
+        dataset_stats(server.url)
 
 
 def test_failures_pass(sharded: Path, server: FolderServer, tmp_path: Path):
