@@ -205,7 +205,8 @@ class _Run:
         if recorder is not None:
             recorder.write(self.state.images, figures)  # before the snapshot: a run that goes on from it has all figures up to there
         if save and self._save(last):
-            measured = self.metrics.measure(self.state.average)
+            stopped = last and self.state.images < _goal(self.config)  # whoever asked does not want to wait for metrics
+            measured = {} if stopped else self.metrics.measure(self.state.average)
             if measured:
                 self.say("  ".join(f"{name} {value:.4g}" for name, value in measured.items()))
             if recorder is not None:
