@@ -37,5 +37,5 @@ def shard(source: str, target: Path, shard_mb: float, seed: int, keep_last: int,
     with counted_bar("shard") as progress:
         report = write_shards(config, target, workers=count, force=force, progress=progress)
     say_broken(report.broken)
-    size = f"{report.shards} shards, {report.size / 1e6:.1f} MB"
+    size = f"{report.shards} shard{'s' if report.shards > 1 else ''}, {report.size / 1e6:.1f} MB"
     click.echo(f"{target}: {report.samples} images in {size}; {len(report.broken)} left out because they cannot be read.")
