@@ -80,6 +80,8 @@ class Context:
     say: Say = lambda line: None
     """Told what is going on; silent on all ranks but the first."""
     world: World = field(default_factory=world)
+    truncation: float = 1.0
+    """Of the sampler; what is asked of the generator itself is truncated alike."""
     _kept: dict[str, Any] = field(default_factory=dict, repr=False)
     _of_network: set[str] = field(default_factory=set, repr=False)
 

@@ -50,7 +50,7 @@ def network_context(
         check_heads(generator, dataset)
     sampler = generator_sampler(generator, dataset.pose, truncation, settings.batch)
     device = next(generator.parameters()).device
-    return Context(sampler, generator.config.latent_size, dataset, settings, device, generator, say)
+    return Context(sampler, generator.config.latent_size, dataset, settings, device, generator, say, truncation=truncation)
 
 
 def check_heads(generator: Generator, dataset: PortraitDataset) -> None:

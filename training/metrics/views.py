@@ -71,13 +71,13 @@ TwoViews = Callable[[Scenes, Camera], tuple[View, View]]
 """Scenes under their own cameras, and the same heads under others."""
 
 
-def network_views(generator: Generator, head: HeadModel) -> TwoViews:
+def network_views(generator: Generator, head: HeadModel, truncation: float = 1.0) -> TwoViews:
     """Two views of the same planes; the label of the first conditions both."""
     device = next(generator.parameters()).device
 
     @torch.inference_mode()
     def render(scenes: Scenes, other: Camera) -> tuple[View, View]:
-        styles = generator.mapping(scenes.z.to(device), scenes.camera.to_label().to(device))
+        styles = generator.mapping(scenes.z.to(device), scenes.camera.to_label().to(device), truncation=truncation)
         planes = generator.animate(generator.identity(styles), head(scenes.moving).to(device))
         views = []
         for camera in (scenes.camera, other):
@@ -217,7 +217,7 @@ def _both(context: Context) -> tuple[Tensor, Tensor | None]:
         scenes = natural_scenes(context)[:PAIRS]
         if not isinstance(context.generator, Generator):
             raise TypeError("measuring views needs a generator with a mesh")
-        found = _pairs(context, network_views(context.generator, context.head), scenes)
+        found = _pairs(context, network_views(context.generator, context.head, context.truncation), scenes)
         if context.dataset.head_name != SYNTHETIC_HEAD or not context.settings.intervals:
             return found, None
         return found, _pairs(context, true_views(TruthSampler(context.head, context.dataset.resolution)), scenes[:TRUE_PAIRS])
