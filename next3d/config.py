@@ -1,4 +1,4 @@
-"""What networks are made of: frozen configurations, presets, and their JSON form."""
+"""What networks are made of: frozen configurations, presets, and their JSON form. Does not import torch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from types import UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from dnnlib.errors import ConfigError
-from next3d.types import LABEL_SIZE
+
+LABEL_SIZE = 25
+"""Of a camera: 16 numbers of camera-to-world and 9 of normalised intrinsics, both row-major (EG3D's data sets)."""
 
 _Config = TypeVar("_Config")
 

@@ -14,11 +14,10 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from next3d.config import LABEL_SIZE
+
 Probe = Callable[[str, Tensor], None]
 """Receives named intermediates of a stage, for tests and pictures."""
-
-LABEL_SIZE = 25
-"""16 numbers of camera-to-world and 9 of normalised intrinsics, both row-major (EG3D's data sets)."""
 
 _Bundle = TypeVar("_Bundle", bound="TensorBundle")
 

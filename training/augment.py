@@ -25,9 +25,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from next3d.config import LABEL_SIZE
 from next3d.head.topology import Topology
 from next3d.render.cameras import mirrored_camera, moved_image_camera
-from next3d.types import LABEL_SIZE, Camera, TensorBundle
+from next3d.types import Camera, TensorBundle
 from torch_utils.ops.warp import warp
 from training.config import AugmentConfig
 from training.randomness import Draws

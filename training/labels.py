@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from dnnlib.errors import DatasetError
-from next3d.types import LABEL_SIZE
+from next3d.config import LABEL_SIZE
 from training.storage import Storage
 
 INDEX_NAME = "dataset.json"

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dnnlib.errors import DatasetError
-from next3d.types import LABEL_SIZE
+from next3d.config import LABEL_SIZE
 from training.remote import FileCache, is_url, read_url
 from training.storage import Storage
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from next3d.types import LABEL_SIZE
+from next3d.config import LABEL_SIZE
 from training.augment import Augmentation, View
 from training.randomness import Draws
 
