@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
 import click
 from click.core import ParameterSource
 
 from dnnlib.errors import UserError
-from dnnlib.params import EXISTING_FILE, EXISTING_PATH, OutputFile
+from dnnlib.params import EXISTING_FILE, OutputFile
 from next3d.commands.flame import flame_option
 from next3d.commands.processes import ARGUMENTS, Place, RepeatableCommand, find_place, told_to_launcher
 from training.metrics import catalog
@@ -29,7 +29,8 @@ class Task:
     """What is measured, and where it goes."""
 
     network: Path
-    data: Path
+    data: str
+    """Folder, zip, or URL of shards."""
     uv_mask: Path | None
     metrics: list[catalog.Metric]
     skip: bool
@@ -40,7 +41,7 @@ class Task:
 
 @click.command(cls=RepeatableCommand)
 @click.option("--network", type=EXISTING_FILE, required=True, help="Generator: a .safetensors file, or a published .pkl.")
-@click.option("--data", type=EXISTING_PATH, required=True, help="Data set of real images: a folder or a zip, ours or as published.")
+@click.option("--data", type=click.Path(), required=True, help="Real images: a folder, a zip, or the URL of shards.")
 @click.option("--metrics", "names", help=f"Of {', '.join(catalog.METRICS)}; separated by commas.  [default: {DEFAULT_METRICS}]")
 @click.option(
     "--suite", type=click.Choice(catalog.SUITE_NAMES), help="All metrics of a kind; those that lack something are left out and named."
@@ -66,7 +67,7 @@ class Task:
 def metrics(
     context: click.Context,
     network: Path,
-    data: Path,
+    data: str,
     names: str | None,
     suite: str | None,
     images: int,
@@ -176,6 +177,6 @@ def _write(figures: Sequence[Figure], task: Task) -> None:
 
     if task.out is None:
         return
-    about = {"network": task.network.name, "data": task.data.name}
+    about = {"network": task.network.name, "data": PurePath(task.data).name}
     with atomic_write(task.out) as temporary:
         temporary.write_text("".join(figure.to_json(about) + "\n" for figure in figures), encoding="utf-8")
