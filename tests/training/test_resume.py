@@ -46,12 +46,14 @@ def killed_at(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
 
 
 @pytest.fixture
-def uncut(own: Path, tmp_path: Path) -> Path:
-    return go(quick_config(own, 6), tmp_path / "uncut", say=lambda line: None)
+def finished(own: Path, tmp_path: Path) -> Path:
+    """A run of one step."""
+    return go(quick_config(own, 1), tmp_path / "finished", say=lambda line: None)
 
 
-def test_auto_goes_on_bit_by_bit_in_the_same_folder(own: Path, tmp_path: Path, uncut: Path, monkeypatch):
+def test_auto_goes_on_bit_by_bit_in_the_same_folder(own: Path, tmp_path: Path):
     """Killed twice: before the first snapshot and between two."""
+    uncut = go(quick_config(own, 6), tmp_path / "uncut", say=lambda line: None)
     for step in (1, 5):
         with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
             killed_at(patch, step)
@@ -98,20 +100,20 @@ def test_a_run_cut_after_every_step_equals_the_uncut_one(own: Path, tmp_path: Pa
     assert load_file(uncut / "network-000000.state")["counter.augment.strength"] != 0.2
 
 
-def test_auto_with_nothing_left_to_do_does_nothing(own: Path, uncut: Path):
-    before = {path: path.stat().st_mtime_ns for path in uncut.iterdir()}
+def test_auto_with_nothing_left_to_do_does_nothing(own: Path, finished: Path):
+    before = {path: path.stat().st_mtime_ns for path in finished.iterdir()}
     lines: list[str] = []
-    assert go(quick_config(own, 6), uncut.parent, "auto", lines.append) == uncut
-    assert lines[-1].endswith("has already seen 0.024 kimg; nothing is left to do.")
-    assert {path: path.stat().st_mtime_ns for path in uncut.iterdir()} == before
+    assert go(quick_config(own, 1), finished.parent, "auto", lines.append) == finished
+    assert lines[-1].endswith("has already seen 0.004 kimg; nothing is left to do.")
+    assert {path: path.stat().st_mtime_ns for path in finished.iterdir()} == before
 
 
-def test_auto_passes_over_what_cannot_be_read(own: Path, uncut: Path):
-    whole = uncut / "network-000000.state"
-    (uncut / "network-000007.state").write_bytes(whole.read_bytes()[:-1])
-    (uncut / "network-000008.state").write_bytes(b"")
+def test_auto_passes_over_what_cannot_be_read(own: Path, finished: Path):
+    whole = finished / "network-000000.state"
+    (finished / "network-000007.state").write_bytes(whole.read_bytes()[:-1])
+    (finished / "network-000008.state").write_bytes(b"")
     lines: list[str] = []
-    go(quick_config(own, 6), uncut.parent, "auto", lines.append)
+    go(quick_config(own, 1), finished.parent, "auto", lines.append)
     assert sum(line.startswith("Passed over: ") for line in lines) == 2
     assert f"Continuing {whole}" in lines
 
@@ -222,9 +224,9 @@ def test_the_command_stops_with_code_0(own: Path, tmp_path: Path, capsys, monkey
         assert last == f"Stopped after {read_progress(state) / 1000:g} kimg; resume with --resume {state}"
 
 
-def test_a_state_from_the_future_is_no_start_without_more_to_do(own: Path, uncut: Path):
+def test_a_state_from_the_future_is_no_start_without_more_to_do(own: Path, finished: Path):
     with pytest.raises(UserError, match="give a larger --kimg"):
-        go(quick_config(own, 6), uncut.parent, uncut / "network-000000.state")
+        go(quick_config(own, 1), finished.parent, finished / "network-000000.state")
 
 
 def test_run_names_count_processes(own: Path):
