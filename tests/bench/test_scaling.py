@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 
+import pytest
 from click.testing import CliRunner
 
 from bench.scaling import main
 from tests.training.factory import write_published
 
 
+@pytest.mark.slow
 def test_it_prints_and_writes_all_figures(tmp_path):
-    data = write_published(tmp_path / "faces", 16, 32)
+    data = write_published(tmp_path / "faces", 8, 32)
     written = tmp_path / "figures.json"
     arguments = ["--preset", "tiny", "--share", "4", "--data", str(data), "--quick", "--json", str(written)]
     result = CliRunner().invoke(main, arguments, catch_exceptions=False)
