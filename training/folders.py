@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from dnnlib.errors import CheckpointError
+from dnnlib.errors import CheckpointError, ConfigError
 from dnnlib.files import make_output_folder
 from training.config import TrainConfig
 from training.state import STATE_SUFFIX, read_progress
@@ -15,7 +15,13 @@ _STATE_NAME = re.compile(rf"network-(\d+)\{STATE_SUFFIX}")
 
 
 def run_name(config: TrainConfig, description: str = "", gpus: int = 1) -> str:
-    """What a run's folder is called after its number."""
+    """What a run's folder is called after its number.
+
+    Raises:
+        ConfigError: the description cannot be part of a folder's name.
+    """
+    if re.search(r"[/\\\x00-\x1f]", description):
+        raise ConfigError(f"--desc={description!r}: becomes part of a folder's name; leave out slashes")
     data = re.sub(r"[^A-Za-z0-9._-]+", "_", Path(config.data.path).absolute().stem)
     parts = [config.preset, data, f"gpus{gpus}", f"batch{config.run.batch}", f"gamma{config.loss.gamma:g}"]
     return "-".join([*parts, description] if description else parts)

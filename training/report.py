@@ -99,7 +99,7 @@ def format_time(seconds: float) -> str:
 def progress_line(images: int, figures: dict[str, float]) -> str:
     """One line of text for a tick; `figures` as `Clock.tick` and `Statistics.take` give them."""
     parts = [
-        f"kimg {images / 1000:<8.1f}",
+        f"kimg {images / 1000:<8.6g}",
         f"time {format_time(figures['time/total_seconds']):<8}",
         f"{figures['time/images_per_second']:.1f} images/s",
         f"{figures['time/seconds_per_kimg']:.1f} s/kimg",

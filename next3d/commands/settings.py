@@ -29,7 +29,11 @@ class Ticks(click.ParamType):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
         """Text to a number; `none` stays."""
-        return NONE if str(value).lower() == NONE else AT_LEAST_1.convert(value, param, ctx)
+        if str(value).lower() == NONE:
+            return NONE
+        if not str(value).isdigit() or int(value) < 1:
+            self.fail(f"{value!r} is neither a whole number of ticks nor none", param, ctx)
+        return int(value)
 
 
 class Names(click.ParamType):

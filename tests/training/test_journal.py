@@ -135,8 +135,8 @@ def test_weights_and_biases_are_imported_only_when_asked_for(tmp_path: Path, mon
 
 def test_a_tick_says_how_fast_how_long_and_how_well():
     figures = Clock(goal=4000, images=0).tick(1000) | {"loss/generator": 0.5, "augment/strength": 0.25}
-    line = progress_line(1000, figures)
-    for part in ("kimg 1.0", "images/s", "s/kimg", "left ", "memory ", "loss G 0.500", "augment 0.250"):
+    line = progress_line(1032, figures)
+    for part in ("kimg 1.032", "images/s", "s/kimg", "left ", "memory ", "loss G 0.500", "augment 0.250"):
         assert part in line
     assert {"memory/cpu_gib", "memory/cpu_peak_gib", "time/seconds_left"} <= figures.keys()
     assert figures["memory/cpu_gib"] <= figures["memory/cpu_peak_gib"] * 1.01

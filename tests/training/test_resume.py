@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 import training.loop
-from dnnlib.errors import UserError
+from dnnlib.errors import ConfigError, UserError
 from next3d.commands.main import run_command
 from next3d.commands.train import train as command
 from tests.processes import run_ranks
@@ -231,3 +231,5 @@ def test_a_state_from_the_future_is_no_start_without_more_to_do(own: Path, finis
 
 def test_run_names_count_processes(own: Path):
     assert run_name(default_config("tiny", str(own)), gpus=8) == "tiny-own-gpus8-batch8-gamma0.2"
+    with pytest.raises(ConfigError, match="--desc='a/b': becomes part of a folder's name"):
+        run_name(default_config("tiny", str(own)), "a/b")
