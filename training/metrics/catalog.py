@@ -17,9 +17,10 @@ if TYPE_CHECKING:
     from training.metrics.context import Context
     from training.metrics.figures import Figure
 
-Need = Literal["detector", "heads", "generator", "face_mesh"]
+Need = Literal["detector", "heads", "generator", "face_mesh", "face_recognition"]
 """What a metric may ask of a context: weights of a feature detector; heads as parameters of a model that the program has; the network
-itself and not only its pictures; MediaPipe, and pictures that are large enough for it. `Context.lacks` says whether it is there."""
+itself and not only its pictures; MediaPipe, and pictures that are large enough for it;
+a face-recognition network that can be read, if one was named. `Context.lacks` says whether it is there."""
 SUITE_NAMES = ("distribution", "avatar", "all")
 
 
@@ -63,7 +64,7 @@ METRICS: dict[str, Metric] = {
         Metric(
             "response", "jaw, gaze, lids and smile: commanded and read", "avatar", "training.metrics.obedience:measure_response", ("heads",)
         ),
-        Metric("id", "identity over expressions and views", "avatar", "training.metrics.identity:measure", ("heads",)),
+        Metric("id", "identity over expressions and views", "avatar", "training.metrics.identity:measure", ("heads", "face_recognition")),
         Metric("views", "multi-view consistency", "avatar", "training.metrics.views:measure_views", ("heads", "generator")),
         Metric("depth", "depth error against the mesh", "avatar", "training.metrics.views:measure_depth", ("heads", "generator")),
     )

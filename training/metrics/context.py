@@ -19,6 +19,7 @@ from torch_utils.distributed import World, barrier, gather_rows, world
 from training.dataset import PortraitDataset
 from training.metrics.catalog import Need
 from training.metrics.detector import INCEPTION, Detector, load_detector
+from training.metrics.recognition import IResNet, load_recognition
 from training.metrics.scenes import Sampler, Scenes
 
 Say = Callable[[str], None]
@@ -152,6 +153,18 @@ class Context:
         """
         return self.once("detector", lambda: load_detector(self._detector_path(), self.device))
 
+    @property
+    def face_recognition(self) -> IResNet:
+        """The face-recognition network that the settings name.
+
+        Raises:
+            CheckpointError: its file holds something else.
+        """
+        path = self.settings.face_recognition
+        if path is None:
+            raise ConfigError("no face-recognition network was named; give its weights with --face-recognition FILE.")
+        return self.once("face recognition", lambda: load_recognition(path, self.device))
+
     def _detector_path(self, *, download: bool = False) -> Path:
         return self.settings.detector or find_published(INCEPTION, download=download, say=self.say)
 
@@ -178,6 +191,8 @@ class Context:
             from training.metrics.face_mesh import face_mesh_problem
 
             return face_mesh_problem(self.dataset.resolution)
+        if need == "face_recognition" and self.settings.face_recognition is not None:
+            return _problem(lambda: self.face_recognition)
         return None
 
 

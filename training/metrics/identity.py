@@ -22,7 +22,7 @@ from training.metrics.figures import Figure
 from training.metrics.fisher import FisherFaces
 from training.metrics.intervals import bootstrap
 from training.metrics.readings import READ_AT_ONCE, face_reader, held_out_rows, natural_scenes, other_rows
-from training.metrics.recognition import aligned_crops, load_recognition
+from training.metrics.recognition import aligned_crops
 from training.metrics.scenes import Scenes
 from training.metrics.truth import picture
 from training.metrics.views import SYNTHETIC_HEAD
@@ -96,7 +96,7 @@ def ratio(within: Tensor, between: Tensor, rows: Tensor) -> float:
 def choose_judge(context: Context) -> Judge:
     """A network by path, or Fisher faces."""
     if context.settings.face_recognition is not None:
-        return recognition_judge(context)
+        return recognition_judge(context, context.settings.face_recognition.name)
     known = context.dataset.identities
     if known is not None:
         fitting, held = _with_company(known, other_rows(context)[: context.settings.fitting]), _with_company(known, held_out_rows(context))
@@ -114,11 +114,9 @@ def choose_judge(context: Context) -> Judge:
     return fisher_judge(context, images, (rows[split:], people[split:]), (rows[:split], people[:split]), note)
 
 
-def recognition_judge(context: Context) -> Judge:
-    """The network that the settings name; its floor needs identity labels."""
-    path = context.settings.face_recognition
-    assert path is not None
-    network = load_recognition(path, context.device)
+def recognition_judge(context: Context, name: str) -> Judge:
+    """The network that the settings name, called `name`; its floor needs identity labels."""
+    network = context.face_recognition
     reader = face_reader(context)
 
     @torch.inference_mode()
@@ -130,7 +128,7 @@ def recognition_judge(context: Context) -> Judge:
     if known is not None:
         rows = _with_company(known, held_out_rows(context))
         floor = _floor(_Pictures(lambda part: context.dataset.read_sound(part).image).each(rows, embed), known[rows])
-    return Judge(embed, floor, f"judged by {path.name}")
+    return Judge(embed, floor, f"judged by {name}")
 
 
 @dataclass(frozen=True)

@@ -92,3 +92,11 @@ def test_data_without_identities_is_judged_by_rendered_people(avatar_context, mo
     (figure,) = measure(blank)
     assert "no identities" in figure.note
     assert figure.floor == pytest.approx(0.7, abs=0.6)
+
+
+def test_a_file_that_is_no_network_is_found_before_anything_is_measured(avatar_context, tmp_path):
+    path = tmp_path / "backbone.pth"
+    torch.save({"weight": torch.zeros(3)}, path)
+    context = replace(avatar_context, settings=replace(avatar_context.settings, face_recognition=path), _kept={})
+    assert "backbone.pth" in (context.lacks("face_recognition") or "")
+    assert avatar_context.lacks("face_recognition") is None
