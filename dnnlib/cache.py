@@ -40,6 +40,8 @@ class PublishedFile:
     """For people: "95 MB"."""
     option: str
     """The option that takes it from elsewhere."""
+    command: str
+    """The command whose `--download` fetches it."""
 
 
 def cache_folder(environment: Mapping[str, str] | None = None, platform: str = sys.platform) -> Path:
@@ -82,7 +84,7 @@ def find_published(
         return path
     if not download:
         raise UserError(
-            f"{path}: {file.title} is not there; fetch it with --download ({file.size} from {file.url}), "
+            f"{path}: {file.title} is not there; let '{file.command} --download' fetch it ({file.size} from {file.url}), "
             f"put it there yourself, or give a copy with {file.option}."
         )
     say(f"Fetching {file.title}, {file.size}, from {file.url}")

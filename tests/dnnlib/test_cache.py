@@ -47,13 +47,15 @@ def server() -> Iterator[str]:
 @pytest.fixture
 def file(server: str) -> PublishedFile:
     digest = hashlib.sha256(CONTENT).hexdigest()[:8]
-    return PublishedFile(title="the weights", name="w.pth", sha256=digest, url=f"{server}/good", size="7 kB", option="--weights")
+    return PublishedFile(
+        title="the weights", name="w.pth", sha256=digest, url=f"{server}/good", size="7 kB", option="--weights", command="next3d weigh"
+    )
 
 
 def test_nothing_is_fetched_unasked(file, tmp_path):
     with pytest.raises(UserError) as caught:
         find_published(file, folder=tmp_path / "cache")
-    for part in (str(tmp_path / "cache" / "w.pth"), file.url, "--download", "--weights", "7 kB"):
+    for part in (str(tmp_path / "cache" / "w.pth"), file.url, "'next3d weigh --download'", "--weights", "7 kB"):
         assert part in str(caught.value)
     assert not (tmp_path / "cache").exists()
 

@@ -23,6 +23,7 @@ INCEPTION = PublishedFile(
     url="https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth",
     size="95 MB",
     option="--detector-path",
+    command="next3d metrics",
 )
 _ADVICE = f"give {INCEPTION.name} ({INCEPTION.url})"
 _UNUSED = ("fc.", "AuxLogits.")
