@@ -64,6 +64,17 @@ def parse_degrees(text: str) -> tuple[float, ...]:
     return angles
 
 
+class Real(click.FloatRange):
+    """A finite number in a range: click's own type lets `nan` through every range, and `inf` through open ones."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Text to a number."""
+        number = float(super().convert(value, param, ctx))
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is not a finite number", param, ctx)
+        return number
+
+
 class Seeds(click.ParamType):
     """A list of whole numbers such as `0-3,7`."""
 

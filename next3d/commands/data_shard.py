@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from dnnlib.machine import physical_cores
+from dnnlib.params import Real
 from next3d.commands.flame import flame_option
 from next3d.commands.reading import counted_bar, say_broken
 
@@ -14,7 +15,7 @@ from next3d.commands.reading import counted_bar, say_broken
 @click.command()
 @click.argument("source", metavar="IN")
 @click.argument("target", metavar="OUT", type=click.Path(path_type=Path))
-@click.option("--shard-mb", type=click.FloatRange(min=0, min_open=True), default=256, show_default=True, help="Size of a shard, MB.")
+@click.option("--shard-mb", type=Real(min=0, min_open=True), default=256, show_default=True, help="Size of a shard, MB.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Key of the shuffle.")
 @click.option("--keep-last", type=click.IntRange(min=0), default=0, show_default=True, help="Leave the last images last, for --holdout.")
 @flame_option

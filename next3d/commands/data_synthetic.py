@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 
 from dnnlib.machine import physical_cores
+from dnnlib.params import Real
 from next3d.synthetic.generate import MAX_RESOLUTION, MIN_RESOLUTION, SyntheticConfig, write_dataset
 from next3d.synthetic.sampling import PORTRAIT_CAMERAS, WIDE_CAMERAS, CameraRange
 from next3d.synthetic.writer import check_target
@@ -29,11 +30,11 @@ _CUT = 2.5
 @click.option("--per-identity", type=click.IntRange(min=1), default=1, show_default=True, help="Consecutive images of one person.")
 @click.option("--truth", is_flag=True, help="Also write normals and 478 landmarks.")
 @click.option("--wide", is_flag=True, help="Cameras from profile to profile, tilted, nearer and further; the options below refine it.")
-@click.option("--yaw-std", type=click.FloatRange(0, 90), default=None, help="Degrees; cut off at 2.5 times that. [default: 17.2]")
-@click.option("--pitch-std", type=click.FloatRange(0, 60), default=None, help="Degrees; cut off at 2.5 times that. [default: 8.6]")
-@click.option("--roll", type=click.FloatRange(0, 180), default=None, help="Largest turn of the camera about its line of sight, degrees.")
-@click.option("--distance", type=click.FloatRange(0, 50), default=None, help="Cameras nearer or further by up to this, percent.")
-@click.option("--focal", type=click.FloatRange(0, 50), default=None, help="Focal lengths shorter or longer by up to this, percent.")
+@click.option("--yaw-std", type=Real(0, 90), default=None, help="Degrees; cut off at 2.5 times that. [default: 17.2]")
+@click.option("--pitch-std", type=Real(0, 60), default=None, help="Degrees; cut off at 2.5 times that. [default: 8.6]")
+@click.option("--roll", type=Real(0, 180), default=None, help="Largest turn of the camera about its line of sight, degrees.")
+@click.option("--distance", type=Real(0, 50), default=None, help="Cameras nearer or further by up to this, percent.")
+@click.option("--focal", type=Real(0, 50), default=None, help="Focal lengths shorter or longer by up to this, percent.")
 @click.option("--workers", type=click.IntRange(min=1), default=None, help="Processes; by default one per physical core.")
 @click.option("--force", is_flag=True, help="Replace an existing data set.")
 def synthetic(

@@ -13,6 +13,7 @@ from PIL import Image
 
 from dnnlib.errors import UserError
 from dnnlib.machine import physical_cores
+from dnnlib.params import Real
 from next3d.media.video import open_video
 from next3d.synthetic.clips import ClipConfig, frame_name
 from next3d.synthetic.generate import MAX_RESOLUTION, MIN_RESOLUTION, write_dataset
@@ -22,8 +23,8 @@ from training.storage import FolderStorage, ZipStorage
 
 @click.command()
 @click.option("--num", type=click.IntRange(min=1), required=True, help="Number of clips, each of another person.")
-@click.option("--seconds", type=click.FloatRange(min=0, min_open=True), default=4.0, show_default=True, help="Length of a clip.")
-@click.option("--fps", type=click.FloatRange(1, 240), default=25.0, show_default=True, help="Frames per second.")
+@click.option("--seconds", type=Real(min=0, min_open=True), default=4.0, show_default=True, help="Length of a clip.")
+@click.option("--fps", type=Real(1, 240), default=25.0, show_default=True, help="Frames per second.")
 @click.option(
     "--resolution", type=click.IntRange(MIN_RESOLUTION, MAX_RESOLUTION), default=128, show_default=True, help="Image size, pixels."
 )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dnnlib.params import OUTPUT_DIR
+from dnnlib.params import OUTPUT_DIR, Real
 
 if TYPE_CHECKING:
     import torch
@@ -62,7 +62,7 @@ class DemoConfig:
 @click.command()
 @click.option("--out", type=OUTPUT_DIR, default="out", show_default=True, help="Where everything goes.")
 @click.option("--images", type=click.IntRange(min=16), default=DemoConfig.images, show_default=True, help="Portraits to train on.")
-@click.option("--kimg", type=click.FloatRange(0, min_open=True), default=DemoConfig.kimg, show_default=True, help="Length of the training.")
+@click.option("--kimg", type=Real(0, min_open=True), default=DemoConfig.kimg, show_default=True, help="Length of the training.")
 @click.option("--frames", type=click.IntRange(min=1), default=DemoConfig.frames, show_default=True, help="Frames per video.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Key of every random number.")
 @click.option("--quick", is_flag=True, help="A few minutes' pass to see that everything works; the faces will not be faces.")

@@ -11,7 +11,7 @@ import click
 from click.core import ParameterSource
 
 from dnnlib.errors import UserError
-from dnnlib.params import EXISTING_FILE, OutputFile
+from dnnlib.params import EXISTING_FILE, OutputFile, Real
 from next3d.commands.flame import flame_option
 from next3d.commands.processes import ARGUMENTS, Place, RepeatableCommand, find_place, told_to_launcher
 from training.metrics import catalog
@@ -52,7 +52,7 @@ class Task:
 @click.option("--holdout", type=COUNT, default=500, show_default=True, help="The data set's last images, for the regressors' errors.")
 @click.option("--fitting", type=COUNT, default=2000, show_default=True, help="Other images, to which regressors are fitted.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Key of every random number.")
-@click.option("--trunc", type=click.FloatRange(0, 2), default=1.0, show_default=True, help="1: full variety of faces, 0: the mean face.")
+@click.option("--trunc", type=Real(0, 2), default=1.0, show_default=True, help="1: full variety of faces, 0: the mean face.")
 @click.option("--batch", type=click.IntRange(min=1), default=16, show_default=True, help="Images at once.")
 @click.option("--detector-path", type=EXISTING_FILE, help="Weights of FID's InceptionV3.  [default: the cache]")
 @click.option("--face-recognition", type=EXISTING_FILE, help="Weights of a face-recognition network.  [default: a regressor]")

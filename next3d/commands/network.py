@@ -12,7 +12,7 @@ import click
 
 from dnnlib.errors import UserError
 from dnnlib.machine import physical_cores
-from dnnlib.params import EXISTING_FILE, SEEDS
+from dnnlib.params import EXISTING_FILE, SEEDS, Real
 
 if TYPE_CHECKING:
     import torch
@@ -28,7 +28,7 @@ _OPTIONS = (
     click.option("--network", type=EXISTING_FILE, required=True, help="Generator: a .safetensors file, or a published .pkl."),
     click.option("--seeds", type=SEEDS, required=True, help="Faces, one per number: 0-3,7."),
     click.option(
-        "--trunc", type=click.FloatRange(0, 2), default=0.7, show_default=True, help="1: full variety of faces, 0: the mean face."
+        "--trunc", type=Real(0, 2), default=0.7, show_default=True, help="1: full variety of faces, 0: the mean face."
     ),
     click.option("--trunc-cutoff", type=click.IntRange(min=0), help="Truncate only this many style rows.  [default: all]"),
     click.option("--head-seed", type=click.IntRange(min=0), default=0, show_default=True, help="Draws the heads that the faces sit on."),

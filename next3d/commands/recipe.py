@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from dnnlib.params import Real
 from next3d.commands.settings import AT_LEAST_1, KINDS, NOT_NEGATIVE, POSITIVE, PROBABILITY, Names, _Command, setting
 from training.config import DENSITY_KINDS, TRANSFORMS
 
@@ -71,7 +72,7 @@ OPTIONS = (
     setting("--mirror", "data.mirror", type=bool, help="Show half of the samples as their mirror images.  [false]"),
     setting("--aug", "augment.kind", type=click.Choice(["noaug", "ada", "fixed"]), help="Augmentation: none, adaptive, fixed.  [noaug]"),
     setting("--p", "augment.p", type=PROBABILITY, help="Probability of its transforms: fixed, or at the start.  [0]"),
-    setting("--target", "augment.target", type=click.FloatRange(-1, 1), help="Mean sign of real logits that ada aims at.  [0.6]"),
+    setting("--target", "augment.target", type=Real(-1, 1), help="Mean sign of real logits that ada aims at.  [0.6]"),
     setting("--ada-kimg", "augment.speed_kimg", type=POSITIVE, help="ada goes from 0 to 1 in this time at the fastest.  [500]"),
     setting("--ada-interval", "augment.interval", type=AT_LEAST_1, help="Steps between its changes.  [4]"),
     setting("--augpipe", "augment.transforms", type=Names(), help=f"Groups of transforms: {', '.join(TRANSFORMS)}.  [blit,geom,color]"),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dnnlib.params import DEGREES, OUTPUT_DIR
+from dnnlib.params import DEGREES, OUTPUT_DIR, Real
 from dnnlib.progress import progress_bar
 from next3d.commands.flame import flame_option
 from next3d.commands.network import HeadFiles, head_files, head_options, network_options, open_head, open_network, read_head
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     "--shapes", is_flag=False, flag_value=True, type=bool, default=False, help="Also write the surface as .ply, for MeshLab or Blender."
 )
 @click.option("--shape-res", type=click.IntRange(8, 1024), default=128, show_default=True, help="Grid points per axis for --shapes.")
-@click.option("--shape-level", type=click.FloatRange(0, min_open=True), default=10.0, show_default=True, help="Density at the surface.")
+@click.option("--shape-level", type=Real(0, min_open=True), default=10.0, show_default=True, help="Density at the surface.")
 def samples(
     network: Path,
     seeds: list[int],

@@ -8,12 +8,12 @@ from typing import Any, TypeVar
 
 import click
 
-from dnnlib.params import EXISTING_FILE
+from dnnlib.params import EXISTING_FILE, Real
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
-POSITIVE = click.FloatRange(min=0, min_open=True)
-NOT_NEGATIVE = click.FloatRange(min=0)
-PROBABILITY = click.FloatRange(0, 1)
+POSITIVE = Real(min=0, min_open=True)
+NOT_NEGATIVE = Real(min=0)
+PROBABILITY = Real(0, 1)
 AT_LEAST_1 = click.IntRange(min=1)
 KINDS = click.Choice(["next3d", "released-next3d"])
 NONE = "none"

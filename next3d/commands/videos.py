@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from dnnlib.errors import UserError
-from dnnlib.params import EXISTING_FOLDER, GRID, OUTPUT_DIR, OutputFile
+from dnnlib.params import EXISTING_FOLDER, GRID, OUTPUT_DIR, OutputFile, Real
 from dnnlib.progress import progress_bar
 from next3d.commands.flame import flame_option
 from next3d.commands.network import (
@@ -54,7 +54,7 @@ VIDEO_FILE = OutputFile(".mp4")
 @click.option(
     "--frames", type=click.IntRange(min=1), help="Length; a motion fills it once and loops.  [default: 120, or all frames of --drive]"
 )
-@click.option("--fps", type=click.FloatRange(1, 240), default=30, show_default=True, help="Frames per second.")
+@click.option("--fps", type=Real(1, 240), default=30, show_default=True, help="Frames per second.")
 @click.option("--size", type=click.IntRange(16, 4096), help="Pixels per tile.  [default: the network's, at least 256]")
 @click.option("--mesh", is_flag=True, help="Show the posed mesh beside every face.")
 @click.option("--batch", type=click.IntRange(min=1), default=8, show_default=True, help="Tiles rendered at once.")

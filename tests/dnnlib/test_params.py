@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 import pytest
 
-from dnnlib.params import DEGREES, GRID, OUTPUT_DIR, SEEDS, OutputFile
+from dnnlib.params import DEGREES, GRID, OUTPUT_DIR, SEEDS, OutputFile, Real
 
 
 @pytest.mark.parametrize(
@@ -58,3 +58,10 @@ def test_an_output_file_has_the_right_suffix_and_is_not_a_folder(tmp_path: Path)
         OutputFile(".mp4").convert(str(tmp_path / "a.avi"), None, None)
     with pytest.raises(click.BadParameter, match="is a folder"):
         OutputFile().convert(str(tmp_path), None, None)
+
+
+def test_real_numbers_are_finite_and_in_range():
+    assert Real(0, 2).convert("0.5", None, None) == 0.5
+    for text in ("nan", "NaN", "inf", "-inf", "-0.1", "1e999", "a"):
+        with pytest.raises(click.BadParameter):
+            Real(min=0).convert(text, None, None)
