@@ -98,9 +98,10 @@ def _own_contents(storage: Storage, complain: Complain) -> Contents:
     _check_format(index, shown)
     table = read_labels(index, shown)
     names = list(table)
-    for name in names:
-        if name not in storage:
-            raise DatasetError(f"{storage.display(name)}: does not exist, but {shown} has a label for it; make the data set again.")
+    if not any(name in storage for name in names):  # single ones that are missing are broken samples, found when they are read
+        raise DatasetError(
+            f"{storage.display(names[0])}: does not exist, nor does any other image that {shown} lists; copy the data set again."
+        )
     for name in storage.below(OWN_IMAGES, IMAGE_SUFFIXES):
         if name not in table:
             complain(_unlabelled(storage.display(name), shown))

@@ -125,6 +125,17 @@ def test_identities_are_those_of_the_items(own: Path):
     assert open_dataset(own).without_last(3).identities.tolist() == [0, 0, 0, 1, 1, 1, 2]
 
 
+def test_a_missing_image_is_a_broken_sample(own: Path, tmp_path: Path):
+    """An interrupted copy: in a folder or a zip, it is one problem beside the others, and the rest is used."""
+    (own / "images/00000/img00000002.png").unlink()
+    (own / "images/00000/img00000006.png").write_bytes(b"nothing")
+    for path in (own, zip_folder(own, tmp_path / "own.zip")):
+        report = check_dataset(path)
+        assert report.count == 8
+        assert ["img00000002.png" in report.problems[0], "img00000006.png" in report.problems[1]] == [True, True]
+        assert open_dataset(path).read_sound([2]).index.tolist() == [3]
+
+
 def test_check_finds_every_problem(small_published: Path):
     """A wrong label, a damaged image, an image of another size and a wrong mesh are all reported, by name; the rest is counted."""
     images, meshes = small_published / "images512x512", small_published / "meshes512x512"
