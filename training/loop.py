@@ -86,13 +86,13 @@ def train(
         with closing(_open_batches(config, dataset, state.images, device)) as batches:
             first = next(batches)
             grid = build_grid(dataset, config) if world().is_first else None  # reads files: better to fail before the folder is there
-            trainer = Trainer(config, dataset, state, device)
+            trainer, metrics = Trainer(config, dataset, state, device), SnapshotMetrics(dataset, config, device)
             made = str(start.folder or make_run_folder(outdir, name)) if world().is_first else ""
             folder = Path(text_of_first(made))
             say(f"Run folder: {folder}")
             recorder = None if grid is None else Recorder(folder, config, grid, start.source, state.images, say)
             try:
-                _Run(config, trainer, folder, recorder, say).loop(first, batches, request)
+                _Run(config, trainer, metrics, folder, recorder, say).loop(first, batches, request)
             finally:
                 if recorder is not None:
                     recorder.close()
@@ -150,10 +150,11 @@ def _open_batches(config: TrainConfig, dataset: PortraitDataset, images: int, de
 class _Run:
     """A run with its clock."""
 
-    def __init__(self, config: TrainConfig, trainer: Trainer, folder: Path, recorder: Recorder | None, say: Say) -> None:
-        self.config, self.trainer, self.recorder, self.say = config, trainer, recorder, say
+    def __init__(
+        self, config: TrainConfig, trainer: Trainer, metrics: SnapshotMetrics, folder: Path, recorder: Recorder | None, say: Say
+    ) -> None:
+        self.config, self.trainer, self.metrics, self.recorder, self.say = config, trainer, metrics, recorder, say
         self.state: TrainState = trainer.state
-        self.metrics = SnapshotMetrics(trainer.dataset, config, trainer.device)
         self.anomalies = Anomalies(config.run.max_skipped, trainer.dataset.original_name, None if recorder is None else folder, say)
         self.ticks = self._ticks_so_far()
         self.unsaved = False

@@ -14,6 +14,7 @@ from tests.processes import run_ranks
 from tests.training.metrics.pictures import save_detector
 from training.config import TrainConfig, default_config
 from training.dataset import PortraitDataset, open_dataset
+from training.loop import train
 from training.watch import SnapshotMetrics
 
 
@@ -54,6 +55,15 @@ def test_what_is_missing_is_said_before_the_training(own, tmp_path, monkeypatch)
 def measured(own: Path) -> dict[str, float]:
     dataset = open_dataset(own)
     return SnapshotMetrics(dataset, config(own, "swd")).measure(generator(dataset, 0))
+
+
+def test_a_detector_that_is_none_leaves_no_run_behind(own, tmp_path):
+    wrong = tmp_path / "weights.pth"
+    wrong.write_text("hello\n", encoding="utf-8")
+    settings = config(own, "kid", detector=wrong)
+    with pytest.raises(ConfigError, match=r"weights\.pth"):
+        train(settings, open_dataset(own), tmp_path / "runs", name="run", device=torch.device("cpu"))
+    assert not (tmp_path / "runs").exists()
 
 
 def test_ranks_measure_the_same_as_one_process(own):

@@ -169,12 +169,12 @@ class Context:
         return self.settings.detector or find_published(INCEPTION, download=download, say=self.say)
 
     def _detector_problem(self) -> str | None:
-        """None if the detector's file is there. The first rank fetches it if that is wanted; the others wait."""
+        """None if the detector is there and can be read. The first rank fetches it if that is wanted; the others wait."""
         problem = None
         if self.world.is_first:
             problem = _problem(lambda: self._detector_path(download=self.settings.download))
         barrier()
-        return problem if self.world.is_first else _problem(self._detector_path)
+        return problem or _problem(lambda: self.detector)
 
     def lacks(self, need: Need) -> str | None:
         """None if a need is met, else a sentence: what is missing and what to do."""
