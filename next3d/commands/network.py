@@ -27,9 +27,7 @@ _Function = TypeVar("_Function", bound=Callable[..., object])
 _OPTIONS = (
     click.option("--network", type=EXISTING_FILE, required=True, help="Generator: a .safetensors file, or a published .pkl."),
     click.option("--seeds", type=SEEDS, required=True, help="Faces, one per number: 0-3,7."),
-    click.option(
-        "--trunc", type=Real(0, 2), default=0.7, show_default=True, help="1: full variety of faces, 0: the mean face."
-    ),
+    click.option("--trunc", type=Real(0, 2), default=0.7, show_default=True, help="1: full variety of faces, 0: the mean face."),
     click.option("--trunc-cutoff", type=click.IntRange(min=0), help="Truncate only this many style rows.  [default: all]"),
     click.option("--head-seed", type=click.IntRange(min=0), default=0, show_default=True, help="Draws the heads that the faces sit on."),
     click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."),
