@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,7 @@ from next3d.head.model import HeadModel, HeadParams
 from next3d.render.cameras import project
 from next3d.synthetic.dense import DENSE_COUNT, IRIS_START, outer_faces, reference_vertices
 from next3d.types import Camera
-from training.metrics.face_mesh import FaceMesh as FaceMesh
-from training.metrics.face_mesh import open_face_mesh as open_face_mesh
+from training.metrics.face_mesh import FaceMesh, open_face_mesh
 
 Array = npt.NDArray[np.float64]
 Pixels = npt.NDArray[np.uint8]
@@ -42,6 +42,41 @@ _LOOKS = 4
 """How often a detector that follows a face looks at a picture that stands still."""
 _SAMPLES = torch.tensor([[1, 1, 1], [4, 1, 1], [1, 4, 1], [1, 1, 4], [3, 3, 0], [0, 3, 3], [3, 0, 3]], dtype=torch.float32)
 """Places tried in each triangle."""
+
+
+class FaceReader:
+    """Finds faces in single pictures, and follows one through looks at the same picture to read what it does."""
+
+    def __init__(self, detector: FaceMesh, follower: Any) -> None:
+        self._detector = detector
+        self._follower = follower
+
+    def find(self, image: Pixels) -> list[Array]:
+        """Points [478, 3] of each face in an RGB image [H, W, 3]: pixels, and depth on the same scale."""
+        return self._detector.find(image)
+
+    def follow(self, image: Pixels) -> Array | None:
+        """The points [478, 3] of one face, found as in a film that stands still: each look begins where the last one saw the face."""
+        self._follower.reset()
+        seen: list[Array] = []
+        for _ in range(_LOOKS):
+            seen = FaceMesh(self._follower).find(image)
+        return seen[0] if seen else None
+
+    def read(self, image: Pixels, control: str) -> float | None:
+        """What the points say about a control: the mean over the picture and its mirror image; None where no face is found."""
+        plain, mirrored = self.follow(image), self.follow(np.ascontiguousarray(image[:, ::-1]))
+        if plain is None or mirrored is None:
+            return None
+        return (READERS[control](plain) + (-1 if control == "gaze" else 1) * READERS[control](mirrored)) / 2
+
+
+@contextmanager
+def open_face_reader() -> Iterator[FaceReader]:
+    """MediaPipe's detector twice: for up to two faces in single pictures, and for one that it follows."""
+    make: Any = importlib.import_module("mediapipe").solutions.face_mesh.FaceMesh
+    with open_face_mesh() as detector, make(static_image_mode=False, max_num_faces=1, refine_landmarks=True) as follower:
+        yield FaceReader(detector, follower)
 
 
 def regions() -> dict[str, list[int]]:

@@ -30,7 +30,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from bench.face_mesh import Array, FaceMesh, Pixels, eye_distance, fit_places, jaw_distances, open_face_mesh, regions, save_places
+from bench.face_mesh import Array, FaceReader, Pixels, eye_distance, fit_places, jaw_distances, open_face_reader, regions, save_places
 from bench.report import Report
 from dnnlib.machine import physical_cores
 from next3d.head import load_head
@@ -132,7 +132,7 @@ def pictures(jobs: Sequence[Job], pool: Executor) -> Iterator[Judged]:
         yield from pool.map(judge, jobs[first : first + 32], chunksize=4)
 
 
-def add_tracking(report: Report, mesh: FaceMesh, count: int, pool: Executor) -> None:
+def add_tracking(report: Report, mesh: FaceReader, count: int, pool: Executor) -> None:
     """How often exactly one face is found, and how far its points are from where they belong."""
     single, errors = 0, []
     for picture in pictures(frontal_jobs(FOUND_SEED, count), pool):
@@ -149,7 +149,7 @@ def add_tracking(report: Report, mesh: FaceMesh, count: int, pool: Executor) -> 
         report.add(f"landmarks_error_{name}_percent", float(np.median(table[:, numbers])) if len(table) else float("nan"))
 
 
-def add_controls(report: Report, mesh: FaceMesh, count: int, pool: Executor) -> None:
+def add_controls(report: Report, mesh: FaceReader, count: int, pool: Executor) -> None:
     """Rank correlation of each control with what the detector's points say; pictures without a face are left out."""
     from scipy.stats import spearmanr
 
@@ -234,7 +234,7 @@ def fit(count: int, workers: int) -> None:
     """Measure where the detector's points lie on neutral faces and store it."""
     jobs = frontal_jobs(FIT_SEED, count, "neutral")
     kept, found = [], []
-    with open_face_mesh() as mesh, open_pool(workers) as pool:
+    with open_face_reader() as mesh, open_pool(workers) as pool:
         for job, picture in zip(jobs, pictures(jobs, pool), strict=True):
             faces = mesh.find(picture.image)
             if len(faces) == 1:
@@ -251,7 +251,7 @@ def fit(count: int, workers: int) -> None:
 def fit_jaw(count: int, workers: int) -> None:
     """Measure how the distances between the detector's points follow the jaw, and print the constants of `read_jaw`."""
     rows, values = [], []
-    with open_face_mesh() as mesh, open_pool(workers) as pool:
+    with open_face_reader() as mesh, open_pool(workers) as pool:
         for picture in pictures(frontal_jobs(FIT_SEED, count, "jaw"), pool):
             plain, mirrored = mesh.follow(picture.image), mesh.follow(np.ascontiguousarray(picture.image[:, ::-1]))
             if plain is not None and mirrored is not None:
@@ -278,7 +278,7 @@ def main() -> None:
     with open_pool(2) as pair:
         add_speed(report, pair, 16 if quick else 128, 1 if quick else 7)
         add_determinism(report, 12 if quick else 48, (1, 2) if quick else (1, 2, 3))
-        with open_face_mesh() as mesh, nullcontext(pair) if options.workers == 2 else open_pool(options.workers) as pool:
+        with open_face_reader() as mesh, nullcontext(pair) if options.workers == 2 else open_pool(options.workers) as pool:
             add_tracking(report, mesh, 16 if quick else 500, pool)
             add_controls(report, mesh, 10 if quick else 300, pool)
     report.finish(options.json)

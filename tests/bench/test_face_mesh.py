@@ -2,10 +2,24 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
-from bench.face_mesh import EYES, INNER_LIPS, LOWER_LIP, OUTER_EYE_CORNERS, UPPER_LIP, eye_distance, read_blink, read_gaze, read_jaw
+from bench.face_mesh import (
+    EYES,
+    INNER_LIPS,
+    LOWER_LIP,
+    OUTER_EYE_CORNERS,
+    UPPER_LIP,
+    FaceReader,
+    eye_distance,
+    read_blink,
+    read_gaze,
+    read_jaw,
+)
+from training.metrics.face_mesh import FaceMesh
 
 
 @pytest.fixture
@@ -51,3 +65,40 @@ def test_gaze_to_the_right_of_the_picture_reads_higher(face: np.ndarray) -> None
 
 def test_no_point_is_on_both_lips() -> None:
     assert not set(UPPER_LIP) & set(LOWER_LIP)
+
+
+class _Painted:
+    """A detector that takes the brightest column of a picture for where both irises look, and counts its looks."""
+
+    def __init__(self, face: np.ndarray) -> None:
+        self._face = face
+        self.looks: list[int] = []
+
+    def reset(self) -> None:
+        self.looks.append(0)
+
+    def process(self, image: np.ndarray) -> SimpleNamespace:
+        self.looks[-1] += 1
+        if not image.any():
+            return SimpleNamespace(multi_face_landmarks=None)
+        points = self._face.copy()
+        points[[iris for *_, iris in EYES.values()], 0] += float(image.sum(axis=(0, 2)).argmax()) - (image.shape[1] - 1) / 2
+        scaled = points / image.shape[1]
+        return SimpleNamespace(multi_face_landmarks=[SimpleNamespace(landmark=[SimpleNamespace(x=x, y=y, z=z) for x, y, z in scaled])])
+
+
+def test_a_picture_and_its_mirror_image_are_read_alike(face: np.ndarray) -> None:
+    follower = _Painted(face)
+    reader = FaceReader(FaceMesh(follower), follower)
+    image = np.zeros((9, 9, 3), np.uint8)
+    image[:, 6] = 255
+    gaze = reader.read(image, "gaze")
+    assert gaze == pytest.approx(2 / 30)
+    assert reader.read(np.ascontiguousarray(image[:, ::-1]), "gaze") == pytest.approx(-gaze)
+    assert len(follower.looks) == 4
+    assert set(follower.looks) == {4}  # every picture is followed anew
+
+
+def test_a_picture_without_a_face_says_nothing(face: np.ndarray) -> None:
+    follower = _Painted(face)
+    assert FaceReader(FaceMesh(follower), follower).read(np.zeros((9, 9, 3), np.uint8), "jaw") is None
