@@ -114,6 +114,8 @@ class ScheduleConfig:
         for size in (self.raw_initial, self.raw_final):
             if size is not None and (size < 4 or size % 2):
                 raise ConfigError(f"schedule: neural rendering resolution {size}, expected an even number of at least 4")
+        if self.raw_initial is not None and self.raw_final is not None and self.raw_final < self.raw_initial:
+            raise ConfigError(f"schedule: the neural rendering resolution grows, but {self.raw_final} is less than {self.raw_initial}")
         if self.raw_fade_kimg < 0:
             raise ConfigError("schedule: raw_fade_kimg must not be negative")
         if min(self.blur_sigma, self.blur_fade_kimg, self.swap_fade_kimg) < 0:
@@ -147,6 +149,8 @@ class AugmentConfig:
             )
         if self.kind == "fixed" and self.p == 0:
             raise ConfigError("augment: --aug fixed needs a probability above 0, give --p")
+        if self.kind == "noaug" and self.p > 0:
+            raise ConfigError(f"augment: --p={self.p} does nothing without augmentation, give --aug fixed or --aug ada")
         if unknown := sorted(set(self.transforms) - set(TRANSFORMS)):
             raise ConfigError(f"augment: unknown transforms {unknown[0]!r} in --augpipe; choose from {', '.join(TRANSFORMS)}")
         if self.kind != "noaug" and not self.transforms:

@@ -142,7 +142,11 @@ def _opened(source: str) -> PortraitDataset:
 def _plan(dataset: PortraitDataset, config: ShardConfig) -> list[tuple[int, ...]]:
     """Rows of each shard: shuffled, equally many (±1) in each."""
     count = len(dataset)
-    shuffled = max(0, count - config.keep_last)
+    if config.keep_last > count:
+        raise UserError(
+            f"{dataset.path}: {count} images, of which the last {config.keep_last} are to keep their places; give a smaller number."
+        )
+    shuffled = count - config.keep_last
     order = [*Draws(config.seed).permutation("order of shards", 0, shuffled).tolist(), *range(shuffled, count)]
     probes = range(0, count, -(-count // _SIZE_PROBES))
     sizes = []

@@ -172,7 +172,7 @@ def _load_optimizer(optimizer: Adam, tensors: dict[str, Tensor], path: Path) -> 
     if moments and (set(moments) != moving or any(set(entry) != wanted for entry in moments.values())):
         raise CheckpointError(
             f"{path}: the optimiser's moments are incomplete: the file is damaged, or fewer parts stay as they are than when it was "
-            "written; resume from an older one, or with the same --freezed and --lr-mul"
+            "written; resume from an older one, or with the same --freezed, --g-lr-mul and --d-lr-mul"
         )
     described = copy.deepcopy(optimizer.state_dict())
     described["state"] = moments

@@ -126,8 +126,10 @@ def test_flags_of_the_recipe_reach_the_networks(own, tmp_path, capsys):
     ("flags", "message"),
     [
         (["--aug", "fixed"], "--aug fixed needs a probability above 0, give --p"),
+        (["--p", "0.5"], "--p=0.5 does nothing without augmentation"),
         (["--augpipe", "sepia"], "unknown transforms 'sepia'"),
         (["--neural-rendering-resolution-final", "16"], "needs --neural-rendering-resolution-initial"),
+        (["--neural-rendering-resolution-initial", "32", "--neural-rendering-resolution-final", "16"], "but 16 is less than 32"),
         (["--neural-rendering-resolution-initial", "15"], "expected an even number"),
         (["--g-lr-mul", "texture"], "is not a list like texture=0.5,decoder=0.1"),
         (["--g-lr-mul", "hair=0.1"], "no part 'hair'"),

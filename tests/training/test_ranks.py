@@ -88,7 +88,7 @@ def test_any_number_of_ranks_gives_the_same_training(dataset):
 def first_step(dataset: PortraitDataset, share_fakes: bool) -> tuple[dict[str, float], list[tuple[str, Tensor]]]:
     """In float32 and without augmentation: the losses, and every gradient that an optimiser was given."""
     config = ranks_config(share_fakes=share_fakes)
-    config = replace(config, augment=replace(config.augment, kind="noaug"))
+    config = replace(config, augment=replace(config.augment, kind="noaug", p=0.0))
     state = new_state(config, dataset.topology, CPU)
     gradients: list[tuple[str, Tensor]] = []
     for network, optimizer in zip((state.generator, state.discriminator), state.optimizers, strict=True):

@@ -100,6 +100,12 @@ def test_held_out_samples_stay_at_the_end(own: Path, tmp_path: Path):
     assert kept.read([5]).pixels.shape == (1, 3, 32, 32)
 
 
+def test_no_more_images_can_keep_their_places_than_there_are(own: Path, tmp_path: Path):
+    with pytest.raises(UserError, match="give a smaller number"):
+        shard(own, tmp_path / "sharded", keep_last=1000)
+    assert not (tmp_path / "sharded").exists()
+
+
 def test_training_reads_lanes(sharded: Path):
     """The stream over shards is that of any number of processes, workers and starts."""
     dataset = open_dataset(sharded)
