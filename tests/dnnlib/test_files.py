@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import os
-import resource
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from dnnlib.errors import UserError, WriteError
 from dnnlib.files import AppendFile, FolderClaim, atomic_write, check_output_folder, make_output_folder, remove_leftovers, sha256
+from tests.full_disk import no_file_longer_than
 
 
 def test_atomic_write_puts_the_file_in_place_and_nothing_else(tmp_path: Path):
@@ -89,17 +88,6 @@ def test_a_read_only_folder_is_refused(tmp_path: Path):
 def test_sha256_of_known_bytes(tmp_path: Path):
     (tmp_path / "abc").write_bytes(b"abc")
     assert sha256(tmp_path / "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # FIPS 180-2, B.1
-
-
-@contextmanager
-def no_file_longer_than(size: int) -> Iterator[None]:
-    """Let the operating system refuse every byte after the first `size` of any file: what a full disk does, at a place of our choice."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.mark.parametrize("size", [0, 1, 500, 999])

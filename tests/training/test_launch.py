@@ -79,7 +79,8 @@ def test_a_stop_is_passed_on(tmp_path: Path):
 
 
 def test_a_stop_before_anything_was_ready_is_no_failure():
-    start_and_watch(python("time.sleep(60)"), 2, lambda: True)
+    """Who is not reached by the signal would fail."""
+    start_and_watch(python("time.sleep(60)\nsys.exit(1)"), 2, lambda: True)
 
 
 def config(batch: int, batch_gpu: int | None, group: int) -> TrainConfig:

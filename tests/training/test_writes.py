@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -18,6 +15,7 @@ import torch
 import training.recorder
 from dnnlib.errors import UserError, WriteError
 from next3d.checkpoint import load_generator
+from tests.full_disk import no_file_longer_than
 from tests.training.factory import write_published
 from tests.training.runs import assert_equal_states, go, quick_config
 from training.dataset import open_dataset
@@ -25,17 +23,6 @@ from training.snapshots import save_snapshot
 from training.state import TrainState, new_state, read_progress, resume
 
 CPU = torch.device("cpu")
-
-
-@contextmanager
-def no_file_longer_than(size: int) -> Iterator[None]:
-    """Let the operating system refuse every byte after the first `size` of any file, whoever writes it."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.fixture
