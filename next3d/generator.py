@@ -63,7 +63,7 @@ class TriplaneGenerator(nn.Module):
         """Style rows that a neural texture reads, after the static ones."""
         return 0
 
-    def mapping(self, z: Tensor, c: Tensor, *, truncation: float = 1.0, cutoff: int | None = None, update_average: bool = False) -> Styles:
+    def mapping(self, z: Tensor, c: Tensor, *, truncation: float = 1.0, cutoff: int | None = None) -> Styles:
         """Latents to styles.
 
         Args:
@@ -72,11 +72,8 @@ class TriplaneGenerator(nn.Module):
                 those are neutral where they are missing. Further columns are ignored.
             truncation: 1 leaves styles as they are, 0 gives the mean face.
             cutoff: truncate only this many rows (static rows first); None truncates all.
-            update_average: move the running mean that truncation uses (training).
         """
         w = self.mapping_network(z, self._condition(c))  # [N, W]
-        if update_average:
-            self.mapping_network.update_average(w)
         rows = w[:, None].expand(-1, self.static_rows + self.texture_rows, -1)
         rows = self.mapping_network.truncate(rows, truncation, cutoff)
         return Styles(static=rows[:, : self.static_rows], texture=rows[:, self.static_rows :])

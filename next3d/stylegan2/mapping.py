@@ -38,11 +38,6 @@ class MappingNetwork(nn.Module):
         return x
 
     @torch.no_grad()
-    def update_average(self, w: Tensor, decay: float = 0.998) -> None:
-        """Move the running mean towards the mean of w [N, W]."""
-        self.w_avg.lerp_(w.detach().mean(dim=0), 1 - decay)
-
-    @torch.no_grad()
     def move_average(self, mean: Tensor, skipped: Tensor, decay: float = 0.998) -> None:
         """Move the running mean towards a batch's mean w [W], unless `skipped` [] is 1 instead of 0; does not wait for the device."""
         weight = (1 - skipped).to(mean.dtype) * (1 - decay)

@@ -60,12 +60,16 @@ def test_cutoff_spares_later_rows(network, z_c):
 
 
 def test_running_mean_converges_to_the_mean_of_w(network, rng):
+    good, bad = torch.zeros(()), torch.ones(())
     for _ in range(3):
-        network.update_average(torch.ones(4, 16), decay=0.5)
+        network.move_average(torch.ones(16), good, decay=0.5)
     start = network.w_avg.clone()
-    network.update_average(torch.stack([torch.zeros(16), torch.full((16,), 2.0)]), decay=0.998)
-    torch.testing.assert_close(network.w_avg, start + 0.002 * (1 - start))
+    network.move_average(torch.full((16,), 2.0), good, decay=0.998)
+    torch.testing.assert_close(network.w_avg, start + 0.002 * (2 - start))
     assert not network.w_avg.requires_grad
     for _ in range(3000):
-        network.update_average(torch.randn(32, 16, generator=rng) + 3)
+        network.move_average((torch.randn(32, 16, generator=rng) + 3).mean(dim=0), good)
     torch.testing.assert_close(network.w_avg, torch.full((16,), 3.0), rtol=0, atol=0.05)
+    before = network.w_avg.clone()
+    network.move_average(torch.full((16,), float("nan")), bad)
+    assert torch.equal(network.w_avg, before)
