@@ -14,11 +14,11 @@ import numpy.typing as npt
 import torch
 
 from dnnlib.files import atomic_write
+from next3d.head.dense import DENSE_COUNT, IRIS_START, outer_faces, reference_vertices
 from next3d.head.model import HeadModel, HeadParams
 from next3d.render.cameras import project
-from next3d.synthetic.dense import DENSE_COUNT, IRIS_START, outer_faces, reference_vertices
+from next3d.tracking.face_mesh import FaceMesh, open_face_mesh
 from next3d.types import Camera
-from training.metrics.face_mesh import FaceMesh, open_face_mesh
 
 Array = npt.NDArray[np.float64]
 Pixels = npt.NDArray[np.uint8]
@@ -166,7 +166,7 @@ def fit_places(head: HeadModel, params: HeadParams, cameras: Camera, found: Arra
         size: width and height of the pictures.
 
     Returns:
-        [478, 3]: places as `next3d.synthetic.dense` stores them.
+        [478, 3]: places as `next3d.head.dense` stores them.
     """
     vertices, reference = head(params).vertices, reference_vertices(head)
     shift = (reference - head(head.neutral(1)).vertices[0]).norm(dim=1)
@@ -200,7 +200,7 @@ def _faces_viewer(vertices: torch.Tensor, faces: torch.Tensor) -> torch.Tensor:
 
 
 def save_places(places: Array, head: HeadModel, path: Path, conditions: Mapping[str, object]) -> None:
-    """Write the table that `next3d.synthetic.dense` reads."""
+    """Write the table that `next3d.head.dense` reads."""
     content = {"head": head.identifier, **conditions, "places": [[round(float(value), 5) for value in place] for place in places]}
     text = json.dumps(content).replace('"places": [', '"places": [\n').replace("], [", "],\n[")
     with atomic_write(path) as temporary:

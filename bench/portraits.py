@@ -34,9 +34,9 @@ from bench.face_mesh import Array, FaceReader, Pixels, eye_distance, fit_places,
 from bench.report import Report
 from dnnlib.machine import physical_cores
 from next3d.head import load_head
+from next3d.head.dense import POINTS_FILE, dense_embedding
 from next3d.head.model import HeadModel, HeadParams, Joint, yaw_in_view
 from next3d.render.cameras import project
-from next3d.synthetic.dense import POINTS_FILE, dense_embedding
 from next3d.synthetic.draws import numpy_stream
 from next3d.synthetic.generate import SyntheticConfig, render_all, render_chunk
 from next3d.synthetic.looks import sample_look

@@ -34,7 +34,7 @@ class FurtherTruth:
     normals: npt.NDArray[np.float32]
     """[H, H, 3], unit, world frame, of what is seen at the pixel centres; 0 on background."""
     dense_2d: npt.NDArray[np.float32]
-    """[478, 2], pixels: points numbered as MediaPipe's face mesh has them (`next3d.synthetic.dense`)."""
+    """[478, 2], pixels: points numbered as MediaPipe's face mesh has them (`next3d.head.dense`)."""
     dense_3d: npt.NDArray[np.float32]
     """[478, 3], world units."""
 

@@ -14,11 +14,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from next3d.head.dense import dense_embedding
 from next3d.head.model import HeadModel, HeadParams
 from next3d.render.cameras import project
 from next3d.synthetic.backgrounds import draw_background
 from next3d.synthetic.camera import Effects, defocus, draw_effects, expose
-from next3d.synthetic.dense import dense_embedding
 from next3d.synthetic.draws import numpy_stream
 from next3d.synthetic.geometry import light_view
 from next3d.synthetic.looks import Extras, Look, sample_look

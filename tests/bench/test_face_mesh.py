@@ -19,7 +19,7 @@ from bench.face_mesh import (
     read_gaze,
     read_jaw,
 )
-from training.metrics.face_mesh import FaceMesh
+from next3d.tracking.face_mesh import FaceMesh
 
 
 @pytest.fixture

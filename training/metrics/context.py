@@ -188,7 +188,7 @@ class Context:
         if need == "generator" and (self.generator is None or not self.generator.animatable):
             return "needs the network itself, with a mesh that moves its head."
         if need == "face_mesh":
-            from training.metrics.face_mesh import face_mesh_problem
+            from next3d.tracking.face_mesh import face_mesh_problem
 
             return face_mesh_problem(self.dataset.resolution)
         if need == "face_recognition" and self.settings.face_recognition is not None:

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
-
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from next3d.head.dense import DENSE_COUNT, dense_embedding
 from next3d.head.model import HeadModel, HeadParams
 from next3d.render.cameras import project
-from next3d.synthetic.dense import DENSE_COUNT, dense_embedding
+from next3d.tracking.face_mesh import FaceMesh, open_face_mesh
 from next3d.types import Camera
 from training.metrics.context import Context
 from training.metrics.face_state import eye_distance
@@ -23,43 +17,8 @@ from training.metrics.figures import Figure
 from training.metrics.intervals import mean_interval, wilson
 from training.metrics.readings import held_out_rows, natural_scenes
 
-SMALLEST = 128
-"""Side in pixels below which faces are hardly found."""
 REALS = 200
 """Held-out images for the floor, at most."""
-
-Points = npt.NDArray[np.float64]
-Pixels = npt.NDArray[np.uint8]
-
-
-class FaceMesh:
-    """Finds faces in single pictures."""
-
-    def __init__(self, detector: Any) -> None:
-        self._detector = detector
-
-    def find(self, image: Pixels) -> list[Points]:
-        """Points [478, 3] of each face in an RGB image [H, W, 3]: pixels, and depth on the same scale."""
-        found = self._detector.process(image).multi_face_landmarks or []
-        scale = np.array([image.shape[1], image.shape[0], image.shape[1]])
-        return [np.array([[point.x, point.y, point.z] for point in face.landmark]) * scale for face in found]
-
-
-@contextmanager
-def open_face_mesh() -> Iterator[FaceMesh]:
-    """The detector, for up to two faces per picture."""
-    solutions: Any = importlib.import_module("mediapipe").solutions
-    with solutions.face_mesh.FaceMesh(static_image_mode=True, max_num_faces=2, refine_landmarks=True) as detector:
-        yield FaceMesh(detector)
-
-
-def face_mesh_problem(resolution: int) -> str | None:
-    """Why the face mesh cannot look at pictures of a size, as a sentence; None if it can."""
-    if importlib.util.find_spec("mediapipe") is None:
-        return "needs MediaPipe; install the extra 'portraits': pip install 'next3d[portraits]'."
-    if resolution < SMALLEST:
-        return f"needs images of {SMALLEST} pixels or more, these have {resolution}."
-    return None
 
 
 @torch.no_grad()

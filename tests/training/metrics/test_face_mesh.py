@@ -51,11 +51,3 @@ def test_errors_are_those_of_the_nearer_face(avatar_context, truth, monkeypatch)
     assert (found.value, found.count, found.floor) == (0.5, 4, 0.5)
     assert distance.count == 2
     assert distance.value == pytest.approx(distance.floor, rel=0.2)
-
-
-def test_small_pictures_and_missing_packages_are_said(monkeypatch):
-    monkeypatch.setattr(face_mesh.importlib.util, "find_spec", lambda name: None)
-    assert "portraits" in face_mesh.face_mesh_problem(256)
-    monkeypatch.setattr(face_mesh.importlib.util, "find_spec", lambda name: name)
-    assert "128" in face_mesh.face_mesh_problem(64)
-    assert face_mesh.face_mesh_problem(128) is None

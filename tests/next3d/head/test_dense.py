@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import json
 
+import pytest
 import torch
 
+from next3d.head import load_head
+from next3d.head.dense import DENSE_COUNT, IRIS_START, POINTS_FILE, _nearest_weights, dense_embedding, reference_vertices
 from next3d.head.model import HeadModel, LinearHeadModel
-from next3d.synthetic.dense import DENSE_COUNT, IRIS_START, POINTS_FILE, _nearest_weights, dense_embedding, reference_vertices
 from tests.next3d.synthetic.conftest import posed
 
 UPPER_INNER_LIP, LOWER_INNER_LIP, NOSE_TIP, CHIN = 13, 14, 1, 152
 RIGHT_IRIS, LEFT_IRIS = 468, 473
 UPPER_LID, LOWER_LID = 386, 374
+
+
+@pytest.fixture(scope="module")
+def head() -> HeadModel:
+    return load_head()
 
 
 def points(head: HeadModel, **controls: float) -> torch.Tensor:
