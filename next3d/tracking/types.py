@@ -1,7 +1,7 @@
 """What travels through tracking: a detected face, the square of the photo that is cut out, and the head that was fitted.
 
-Photo coordinates are pixels, x right, y down, pixel centres at .5. Unit coordinates are those of a square crop: (0, 0) is its top left corner,
-(1, 1) its bottom right one; depths are in the same unit. A normalised intrinsic matrix maps camera rays to unit coordinates.
+Photo coordinates are pixels, x right, y down, pixel centres at .5. Unit coordinates are those of a square crop: (0, 0) is its top left
+corner, (1, 1) its bottom right one; depths are in the same unit. A normalised intrinsic matrix maps camera rays to unit coordinates.
 """
 
 from __future__ import annotations
