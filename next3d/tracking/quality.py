@@ -1,0 +1,237 @@
+"""How good one tracked face is, and whether it should be left out: quantities that can be measured, limits, a score, reasons.
+
+Reasons are short fixed texts, so that a report can group by them. docs/tracking.md says how the limits were chosen.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from torch import Tensor
+
+from next3d.head.model import Joint, axis_angle_to_matrix
+from next3d.tracking.types import CropFrame, Face, HeadFit, Pixels, Points
+
+NO_FACE = "no face"
+UNSURE = "detector unsure"
+TOO_SMALL = "too small"
+TOO_BLURRED = "too blurred"
+EXTREME_POSE = "extreme pose"
+POOR_FIT = "poor fit"
+PARTLY_OUTSIDE = "partly outside"
+TOO_DARK = "too dark"
+TOO_BRIGHT = "too bright"
+REASONS = (NO_FACE, UNSURE, TOO_SMALL, TOO_BLURRED, EXTREME_POSE, POOR_FIT, PARTLY_OUTSIDE, TOO_DARK, TOO_BRIGHT)
+"""Everything that `judge` may say, and `no_face`."""
+
+EYE_CORNERS = (33, 263)
+"""MediaPipe's outer eye corners: the person's right, left."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class QualityLimits:
+    """Beyond these a face is rejected; docs/tracking.md has the measurements behind them."""
+
+    smallest_crop: float = 64
+    """Side of the crop in photo pixels."""
+    smallest_share: float = 0.25
+    """Side of the crop in photo pixels as a part of the resolution that is written: a quarter is an enlargement by four."""
+    least_sharpness: float = 0.02
+    """See `Measures.sharpness`."""
+    largest_yaw: float = math.radians(75)
+    largest_pitch: float = math.radians(50)
+    largest_roll: float = math.radians(75)
+    largest_error: float = 0.08
+    """Mean distance of fitted and detected points as a part of the distance of the outer eye corners."""
+    largest_outside: float = 0.35
+    """Part of the crop beyond the photo."""
+    largest_face_outside: float = 0.08
+    """Part of the face's points beyond the photo."""
+    least_score: float = 0.3
+    """The detector's own score."""
+    darkest: float = 0.06
+    """Mean brightness of the face, 0 black, 1 white."""
+    brightest: float = 0.97
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measures:
+    """What was measured on one face."""
+
+    crop: float
+    """Side of the crop, photo pixels."""
+    eyes: float
+    """Distance of the outer eye corners in the picture, photo pixels."""
+    sharpness: float
+    """Fine detail inside the face, relative to its contrast; 0 for a face without any."""
+    yaw: float
+    """How far the head is turned, radians; positive towards the right of the picture. Global and neck rotation count."""
+    pitch: float
+    """Positive looks down."""
+    roll: float
+    """Positive turns the head anticlockwise in the picture."""
+    error: float
+    """Mean distance of the fitted from the detected points, as a part of the distance of the outer eye corners."""
+    outside: float
+    """Part of the crop that lies beyond the photo."""
+    face_outside: float
+    """Part of the detected points that lie beyond the photo."""
+    score: float
+    """The detector's own."""
+    brightness: float
+    """Mean brightness of the face, 0 black, 1 white."""
+
+
+@dataclass(frozen=True)
+class Quality:
+    """The verdict on one face."""
+
+    score: float
+    """In [0, 1]; 1 is a sharp, large, frontal, well fitted face; 0 for what is rejected."""
+    reasons: tuple[str, ...]
+    """Why it is rejected; empty for what is kept. Some of `REASONS`."""
+    measures: Measures | None
+    """None where there was no face to measure."""
+
+    @property
+    def accepted(self) -> bool:
+        """Whether nothing speaks against it."""
+        return not self.reasons
+
+
+def no_face() -> Quality:
+    """The verdict on a picture in which nothing was found."""
+    return Quality(0.0, (NO_FACE,), None)
+
+
+def judge(
+    photo: Pixels,
+    face: Face,
+    frame: CropFrame,
+    fit: HeadFit,
+    *,
+    resolution: int = 512,
+    limits: QualityLimits = QualityLimits(),
+) -> Quality:
+    """Measure a face and compare it with the limits.
+
+    Args:
+        photo: the whole photo [H, W, 3].
+        face: what the detector found in it.
+        frame: the crop around it.
+        fit: one head as fitted to it (a batch of one), before or after `canonical`.
+        resolution: side of the crop that is going to be written, pixels.
+        limits: beyond these it is rejected.
+
+    Raises:
+        ValueError: `fit` has several heads.
+    """
+    measures = measure(photo, face, frame, fit)
+    return Quality(*_verdict(measures, resolution, limits), measures)
+
+
+def measure(photo: Pixels, face: Face, frame: CropFrame, fit: HeadFit) -> Measures:
+    """The quantities that `judge` compares with its limits; arguments as there."""
+    if len(fit.error) != 1:
+        raise ValueError(f"fit: {len(fit.error)} heads, expected one")
+    height, width = photo.shape[:2]
+    yaw, pitch, roll = (float(angle) for angle in view_angles(fit)[0])
+    right, left = face.points[list(EYE_CORNERS)]
+    luminance = _inner_face(photo, face.points)
+    beyond = (face.points[:, :2] < 0).any(1) | (face.points[:, :2] > (width, height)).any(1)
+    return Measures(
+        crop=frame.side,
+        eyes=float(np.hypot(*(left - right)[:2])),
+        sharpness=sharpness(luminance),
+        yaw=yaw,
+        pitch=pitch,
+        roll=roll,
+        error=float(fit.error[0]),
+        outside=_part_outside(frame, width, height),
+        face_outside=float(beyond.mean()),
+        score=face.score,
+        brightness=float(luminance.mean()) if luminance.size else 0.0,
+    )
+
+
+def view_angles(fit: HeadFit) -> Tensor:
+    """Yaw, pitch and roll [N, 3] of heads as their cameras see them, radians: the head turns by roll, then pitch, then yaw.
+
+    A head that faces the camera upright has zeros. Global and neck rotation count; signs as in `Measures`.
+    """
+    turn = axis_angle_to_matrix(fit.params.pose[:, Joint.GLOBAL]) @ axis_angle_to_matrix(fit.params.pose[:, Joint.NECK])
+    seen = fit.camera.cam2world[:, :3, :3].mT.to(turn) @ turn  # [N, 3, 3], columns are the head's axes, OpenCV rows
+    seen = seen * seen.new_tensor([1.0, -1.0, -1.0])[:, None]  # y up, z towards the viewer
+    yaw = torch.atan2(seen[:, 0, 2], seen[:, 2, 2])
+    pitch = torch.asin(-seen[:, 1, 2].clamp(-1, 1))
+    roll = torch.atan2(seen[:, 1, 0], seen[:, 1, 1])
+    return torch.stack([yaw, pitch, roll], dim=1)
+
+
+EYES_AT = 64
+"""Pixels between the outer eye corners at which sharpness is measured; about what they have in a crop of 256."""
+
+
+def _inner_face(photo: Pixels, points: Points) -> npt.NDArray[np.float32]:
+    """Brightness in [0, 1] of the square around eyes, nose and mouth, shrunk to `EYES_AT` where it is larger; empty beyond the photo."""
+    right, left = points[list(EYE_CORNERS)]
+    span = float(np.linalg.norm(left - right))  # with depth: a turned head counts as large as a frontal one
+    inner = points[[*EYE_CORNERS, 70, 300, 61, 291, 17, 4], :2]  # brows, mouth corners, lower lip, tip of the nose
+    low = np.maximum(np.floor(inner.min(0)), 0).astype(int)
+    high = np.minimum(np.ceil(inner.max(0)), photo.shape[1::-1]).astype(int)
+    if (high - low < 4).any():
+        return np.zeros((0, 0), dtype=np.float32)
+    cut = photo[low[1] : high[1], low[0] : high[0]].astype(np.float32) @ np.array([0.299, 0.587, 0.114], dtype=np.float32) / 255
+    factor = EYES_AT / max(span, 1e-6)
+    if factor >= 1:
+        return cut
+    size = tuple(max(round(side * factor), 4) for side in cut.shape[::-1])
+    return np.asarray(Image.fromarray(cut).resize(size, Image.Resampling.BOX))
+
+
+def sharpness(luminance: npt.NDArray[np.float32]) -> float:
+    """Variance of the Laplacian of a picture [H, W] divided by the picture's own variance: no unit, blind to contrast and brightness."""
+    variance = float(luminance.var()) if luminance.size else 0.0
+    if min(luminance.shape) < 4 or variance < 1e-6:
+        return 0.0
+    middle = luminance[1:-1, 1:-1]
+    laplacian = luminance[:-2, 1:-1] + luminance[2:, 1:-1] + luminance[1:-1, :-2] + luminance[1:-1, 2:] - 4 * middle
+    return float(laplacian.var()) / variance
+
+
+def _part_outside(frame: CropFrame, width: int, height: int) -> float:
+    across = max(min(frame.left + frame.side, width) - max(frame.left, 0.0), 0.0)
+    down = max(min(frame.top + frame.side, height) - max(frame.top, 0.0), 0.0)
+    return 1 - across * down / frame.side**2
+
+
+def _verdict(measures: Measures, resolution: int, limits: QualityLimits) -> tuple[float, tuple[str, ...]]:
+    """Score and reasons. Each aspect has a mark: 0 at its limit, 1 where it is as good as it gets; the score is their product."""
+    m = measures
+    smallest = max(limits.smallest_crop, limits.smallest_share * resolution)
+    marks = [
+        (UNSURE, _mark(m.score, limits.least_score, 0.9)),
+        (TOO_SMALL, _mark(m.crop, smallest, max(resolution, 4 * smallest))),
+        (TOO_BLURRED, _mark(m.sharpness, limits.least_sharpness, 8 * limits.least_sharpness)),
+        (EXTREME_POSE, _mark(abs(m.yaw), limits.largest_yaw, 0.25)),
+        (EXTREME_POSE, _mark(abs(m.pitch), limits.largest_pitch, 0.2)),
+        (EXTREME_POSE, _mark(abs(m.roll), limits.largest_roll, 0.3)),
+        (POOR_FIT, _mark(m.error, limits.largest_error, 0.015)),
+        (PARTLY_OUTSIDE, _mark(m.outside, limits.largest_outside, 0.02)),
+        (PARTLY_OUTSIDE, _mark(m.face_outside, limits.largest_face_outside, 0.0)),
+        (TOO_DARK, _mark(m.brightness, limits.darkest, 0.25)),
+        (TOO_BRIGHT, _mark(m.brightness, limits.brightest, 0.75)),
+    ]
+    reasons = tuple(dict.fromkeys(reason for reason, mark in marks if mark <= 0))
+    return math.prod(max(mark, 0.0) ** 0.5 for _, mark in marks), reasons
+
+
+def _mark(value: float, limit: float, good: float) -> float:
+    """0 at the limit and beyond it, 1 at the good value and beyond that, straight in between; NaN is 0."""
+    share = (value - limit) / (good - limit)
+    return min(max(share, 0.0), 1.0) if math.isfinite(share) else 0.0
