@@ -221,6 +221,21 @@ def axis_angle_to_matrix(rotation: Tensor) -> Tensor:
     return torch.eye(3, dtype=rotation.dtype, device=rotation.device) + sine * cross + cosine * (cross @ cross)
 
 
+def matrix_to_axis_angle(rotation: Tensor) -> Tensor:
+    """Axis-angle [N, 3] of rotation matrices [N, 3, 3] by less than half a turn."""
+    sine = 0.5 * torch.stack(
+        [
+            rotation[:, 2, 1] - rotation[:, 1, 2],
+            rotation[:, 0, 2] - rotation[:, 2, 0],
+            rotation[:, 1, 0] - rotation[:, 0, 1],
+        ],
+        dim=1,
+    )  # axis times sine
+    length = sine.norm(dim=1, keepdim=True)
+    cosine = 0.5 * (rotation.diagonal(dim1=1, dim2=2).sum(dim=1, keepdim=True) - 1)
+    return sine * torch.where(length > 1e-6, torch.atan2(length, cosine) / length.clamp_min(1e-6), torch.ones_like(length))
+
+
 def yaw_in_view(pose: Tensor, camera: Camera | None = None) -> Tensor:
     """How far heads are turned to the side as a camera sees them.
 

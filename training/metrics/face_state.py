@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from next3d.head.landmarks import mirror_order
-from next3d.head.model import HeadModel, HeadParams, Joint, axis_angle_to_matrix
+from next3d.head.model import HeadModel, HeadParams, Joint, axis_angle_to_matrix, matrix_to_axis_angle
 from next3d.render.cameras import project
 from next3d.types import Camera, TensorBundle
 from training.metrics.controls import MOUTH_AND_CHIN, Control, controls
@@ -102,21 +102,6 @@ def mirrored_state(state: FaceState, known: Mapping[str, Control]) -> FaceState:
         gaze=state.gaze * new([1.0, -1.0]),
         controls=state.controls * new([float(control.mirror_sign) for control in known.values()]),
     )
-
-
-def matrix_to_axis_angle(rotation: Tensor) -> Tensor:
-    """Axis-angle [N, 3] of rotation matrices [N, 3, 3] by less than half a turn."""
-    sine = 0.5 * torch.stack(
-        [
-            rotation[:, 2, 1] - rotation[:, 1, 2],
-            rotation[:, 0, 2] - rotation[:, 2, 0],
-            rotation[:, 1, 0] - rotation[:, 0, 1],
-        ],
-        dim=1,
-    )  # axis times sine
-    length = sine.norm(dim=1, keepdim=True)
-    cosine = 0.5 * (rotation.diagonal(dim1=1, dim2=2).sum(dim=1, keepdim=True) - 1)
-    return sine * torch.where(length > 1e-6, torch.atan2(length, cosine) / length.clamp_min(1e-6), torch.ones_like(length))
 
 
 def expression_distance(first: FaceState, second: FaceState) -> Tensor:

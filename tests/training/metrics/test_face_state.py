@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from next3d.head import load_head
-from next3d.head.model import HeadModel, HeadParams, Joint, axis_angle_to_matrix
+from next3d.head.model import HeadModel, HeadParams, Joint, axis_angle_to_matrix, matrix_to_axis_angle
 from next3d.render.cameras import mirrored_camera, orbit_camera
 from next3d.synthetic.sampling import sample_camera, sample_params
 from training.metrics.face_state import (
@@ -18,7 +18,6 @@ from training.metrics.face_state import (
     eye_distance,
     gaze_distance,
     landmark_distance,
-    matrix_to_axis_angle,
     mirrored_state,
     pose_distance,
     true_state,
