@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from dnnlib.errors import DatasetError, UserError
-from next3d.synthetic.writer import FORMAT, FORMAT_VERSION, Sink, npz_bytes, open_sink
+from next3d.media.portrait_files import FORMAT, FORMAT_VERSION, Sink, npz_bytes, open_sink
 from training.check import Progress
 from training.dataset import PortraitDataset, open_dataset
 from training.heads import HEADS_NAME, MeshHeads, ParameterHeads

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from dnnlib.errors import DatasetError, UserError
 from dnnlib.files import sha256
 from next3d.head.model import HeadParams
-from next3d.synthetic.writer import atomic_folder, check_target, npz_bytes
+from next3d.media.portrait_files import atomic_folder, check_target, npz_bytes
 from training.dataset import PortraitDataset, open_dataset
 from training.heads import MeshHeads, ParameterHeads
 from training.labels import INDEX_NAME

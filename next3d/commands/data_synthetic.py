@@ -12,9 +12,9 @@ import click
 
 from dnnlib.machine import physical_cores
 from dnnlib.params import Real
+from next3d.media.portrait_files import check_target
 from next3d.synthetic.generate import MAX_RESOLUTION, MIN_RESOLUTION, SyntheticConfig, write_dataset
 from next3d.synthetic.sampling import PORTRAIT_CAMERAS, WIDE_CAMERAS, CameraRange
-from next3d.synthetic.writer import check_target
 
 _CUT = 2.5
 """Standard deviations at which angles are cut off."""

@@ -14,10 +14,10 @@ from PIL import Image
 from dnnlib.errors import UserError
 from dnnlib.machine import physical_cores
 from dnnlib.params import Real
+from next3d.media.portrait_files import check_target
 from next3d.media.video import open_video
 from next3d.synthetic.clips import ClipConfig, frame_name
 from next3d.synthetic.generate import MAX_RESOLUTION, MIN_RESOLUTION, write_dataset
-from next3d.synthetic.writer import check_target
 from training.storage import FolderStorage, ZipStorage
 
 

@@ -8,10 +8,11 @@ from functools import lru_cache
 
 from dnnlib.errors import UserError
 from next3d.head.model import HeadModel, HeadParams
+from next3d.media.portrait_files import EncodedPortrait
 from next3d.synthetic.generate import MAX_RESOLUTION, MIN_RESOLUTION
 from next3d.synthetic.motion import clip_params
 from next3d.synthetic.render import render_sample
-from next3d.synthetic.writer import EncodedPortrait, encode
+from next3d.synthetic.writer import encode
 
 
 @dataclass(frozen=True, kw_only=True)

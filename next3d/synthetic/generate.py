@@ -18,9 +18,10 @@ import torch
 from dnnlib.errors import UserError
 from next3d.head import load_head
 from next3d.head.model import HeadModel
+from next3d.media.portrait_files import EncodedPortrait, PortraitWriter, open_sink
 from next3d.synthetic.render import render_sample
 from next3d.synthetic.sampling import PORTRAIT_CAMERAS, CameraRange
-from next3d.synthetic.writer import EncodedPortrait, PortraitWriter, encode, open_sink
+from next3d.synthetic.writer import NOTES, encode
 
 MIN_RESOLUTION, MAX_RESOLUTION = 16, 1024
 _CHUNK = 8
@@ -161,7 +162,7 @@ def write_dataset(config: Recipe, target: Path, *, workers: int = 1, force: bool
 
     with open_sink(target, force=force) as sink:
         head = _head(config.head)
-        writer = PortraitWriter(sink, config.resolution, head.identifier, head.fingerprint(), config.notes())
+        writer = PortraitWriter(sink, config.resolution, head.identifier, head.fingerprint(), {**NOTES, **config.notes()})
         for portrait in tqdm(render_all(config, workers), total=config.count, unit="image", disable=not progress):
             writer.add(portrait)
         writer.finish()

@@ -19,9 +19,9 @@ from PIL import Image
 from dnnlib.errors import UserError
 from next3d.commands.main import root, run_command
 from next3d.head.model import HeadModel
+from next3d.media.portrait_files import EncodedPortrait
 from next3d.synthetic import generate
 from next3d.synthetic.generate import SyntheticConfig, render_chunk, write_dataset
-from next3d.synthetic.writer import EncodedPortrait
 
 COUNT = 10
 CONFIG = SyntheticConfig(count=COUNT, resolution=32, seed=3)
