@@ -6,6 +6,7 @@ over several frames in front of the same background; a flash changes the picture
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -82,7 +83,7 @@ def find_cuts(
     visible = np.flatnonzero(found)
     ways = _ways(places, visible)
     cuts = [0]
-    for number, (before, frame) in enumerate(zip(visible[:-1], visible[1:], strict=True)):
+    for number, (before, frame) in enumerate(itertools.pairwise(visible)):
         gap = int(frame - before)
         jumped = ways[number] >= settings.points_jump * np.sqrt(gap) and _stands_out(ways, number, settings)
         shown = [t for t in range(before + 1, frame + 1) if changed[t] >= settings.picture_jump and _stands_out(changed, t, settings)]

@@ -1,7 +1,7 @@
 """Curves over time without noise and without lag: least squares with a price on acceleration (Whittaker 1923, Eilers 2003).
 
-Every sample pulls with its weight, every acceleration with (a / w^2)^2, where w = 2 pi cutoff. Both directions of time count alike, so nothing
-lags. A wave of the cutoff's frequency keeps half its height, whatever the number of frames per second and however uneven they are.
+Every sample pulls with its weight, every acceleration a with (a / w^2)^2, where w = 2 pi cutoff. Both directions of time count alike, so
+nothing lags. A wave of the cutoff's frequency keeps half its height, whatever the number of frames per second and however uneven they are.
 Samples without weight are bridged.
 """
 
