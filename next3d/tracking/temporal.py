@@ -1,0 +1,77 @@
+"""Least squares over the frames of a film: each frame's own normal equations, joined by prices on acceleration.
+
+The unknowns of T frames are x [T, D]. A frame asks for H_t dx_t = -g_t; time adds a sum of squared accelerations of every unknown, which
+couples a frame with the two before and the two after it. The whole is one positive definite band of half-width 2 D, and is solved exactly by a
+banded Cholesky factorisation: the time it takes grows linearly with T.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.linalg import solveh_banded
+
+from next3d.tracking.smooth import Accelerations
+
+Array = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Motion:
+    """What is expected of D unknowns over time."""
+
+    price: Array
+    """[D]: of a squared acceleration (unit per second squared), in the units of the frames' objective."""
+    edge: Array
+    """[D]: accelerations above this are taken for real, and cost the less the larger they are; infinite where nothing jumps."""
+
+    def weights(self, accelerations: Array) -> Array:
+        """Prices [T - 2, D] of accelerations [T - 2, D] (iteratively reweighted least squares for the cost log(1 + a^2 / edge^2))."""
+        return np.asarray(self.price / (1 + (accelerations / self.edge) ** 2))
+
+
+def solve_over_time(hessian: Array, gradient: Array, values: Array, times: Array, motion: Motion, rounds: int) -> Array:
+    """New values of all frames.
+
+    Args:
+        hessian: [T, D, D], symmetric, positive definite where a frame was seen, 0 where it was not.
+        gradient: [T, D], at `values`; 0 where a frame was not seen.
+        values: [T, D].
+        times: [T], seconds, strictly increasing.
+        motion: the prices.
+        rounds: reweightings; 1 where no unknown has an edge.
+
+    Returns:
+        [T, D].
+    """
+    count = len(values)
+    target = np.einsum("tij,tj->ti", hessian, values) - gradient
+    if count < 3:
+        return np.linalg.solve(hessian, target[..., None])[..., 0]
+    rows = Accelerations.at(times)
+    band = _frame_band(hessian)
+    for _ in range(rounds):
+        values = _solve(band, target, rows.price(motion.weights(rows(values))))
+    return values
+
+
+def _frame_band(hessian: Array) -> Array:
+    """The frames' blocks as the lower half [2 D + 1, T D] of a band."""
+    count, width = hessian.shape[:2]
+    band = np.zeros((2 * width + 1, count, width))
+    for offset in range(width):
+        band[offset, :, : width - offset] = np.diagonal(hessian, -offset, axis1=1, axis2=2)
+    return band.reshape(2 * width + 1, count * width)
+
+
+def _solve(frames: Array, target: Array, price: tuple[Array, Array, Array]) -> Array:
+    """Add the prices' diagonals and solve."""
+    count, width = target.shape
+    band = frames.copy()
+    main, one, two = price
+    band[0] += main.ravel()
+    band[width, : (count - 1) * width] += one.ravel()
+    band[2 * width, : (count - 2) * width] += two.ravel()
+    return solveh_banded(band, target.ravel(), overwrite_ab=True, lower=True, check_finite=False).reshape(count, width)
