@@ -190,7 +190,7 @@ def _inner_face(photo: Pixels, points: Points) -> npt.NDArray[np.float32]:
     factor = EYES_AT / max(span, 1e-6)
     if factor >= 1:
         return cut
-    size = tuple(max(round(side * factor), 4) for side in cut.shape[::-1])
+    size = max(round(cut.shape[1] * factor), 4), max(round(cut.shape[0] * factor), 4)
     return np.asarray(Image.fromarray(cut).resize(size, Image.Resampling.BOX))
 
 
