@@ -1,8 +1,8 @@
 """Least squares over the frames of a film: each frame's own normal equations, joined by prices on acceleration.
 
 The unknowns of T frames are x [T, D]. A frame asks for H_t dx_t = -g_t; time adds a sum of squared accelerations of every unknown, which
-couples a frame with the two before and the two after it. The whole is one positive definite band of half-width 2 D, and is solved exactly by a
-banded Cholesky factorisation: the time it takes grows linearly with T.
+couples a frame with the two before and the two after it. The whole is one positive definite band of half-width 2 D, and is solved exactly
+by a banded Cholesky factorisation: the time it takes grows linearly with T.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def solve_over_time(hessian: Array, gradient: Array, values: Array, times: Array
     Args:
         hessian: [T, D, D], symmetric, positive definite where a frame was seen, 0 where it was not.
         gradient: [T, D], at `values`; 0 where a frame was not seen.
-        values: [T, D].
+        values: [T, D]; where unknowns have edges, about what the frames ask for, jumps included.
         times: [T], seconds, strictly increasing.
         motion: the prices.
         rounds: reweightings; 1 where no unknown has an edge.
