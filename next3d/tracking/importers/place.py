@@ -109,7 +109,7 @@ def _in_view(head: HeadModel, imported: ImportedHead) -> tuple[Tensor, Tensor]:
 
 
 def _place_by_camera(view: WeakPerspective | Pinhole, landmarks: Tensor, frame: CropFrame) -> tuple[Tensor, Tensor]:
-    """Where the middle of the anchors belongs in the crop's camera [3], OpenCV axes, and the direction [3] in which the other one saw it."""
+    """Where the middle of the anchors belongs in the crop's camera [3], OpenCV axes, and the direction [3] in which the other saw it."""
     middle = landmarks[list(ANCHORS)].mean(dim=0)
     x, y, z = (float(value) for value in middle)
     if isinstance(view, Pinhole):
@@ -139,7 +139,7 @@ def _place_by_landmarks(landmarks: Tensor, anchors: Tensor) -> Tensor:
 def _posed_at(head: HeadModel, params: HeadParams, rotation: Tensor, target: Tensor) -> HeadParams:
     """The same head with another global rotation [3, 3], moved so that the middle of its anchors is at `target` [3]."""
     pose = params.pose.clone()
-    pose[0, Joint.GLOBAL] = matrix_to_axis_angle(rotation)
+    pose[0, Joint.GLOBAL] = matrix_to_axis_angle(rotation[None])[0]
     turned = replace(params, pose=pose, translation=torch.zeros_like(params.translation))
     middle = head(turned).landmarks[0, list(ANCHORS)].mean(dim=0)
     return replace(turned, translation=(target - middle)[None])

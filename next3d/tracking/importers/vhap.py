@@ -77,7 +77,7 @@ class ExportedTrack:
             entry = {**self._common, **frame}
             matrix = np.array(entry["transform_matrix"], dtype=np.float64).reshape(4, 4) @ _OPENGL
             focal = float(entry["fl_x"]), float(entry.get("fl_y", entry["fl_x"]))
-            centre = float(entry.get("cx", entry["w"] / 2)), float(entry.get("cy", entry["h"] / 2))
+            centre = float(entry["cx"]), float(entry["cy"])
             params = self._inside(str(entry["flame_param_path"]))
         except (KeyError, TypeError, ValueError) as error:
             raise DatasetError(f"{self.path}: frame {index} is not as VHAP exports it ({error!r}).") from error
