@@ -178,8 +178,9 @@ def _first_face(name: str) -> str:
 
 
 def _shared_folders(first: str, second: str) -> int:
+    """How many folders in front of the name agree, counted from the name."""
     count = 0
-    for one, other in zip(reversed(first.split("/")), reversed(second.split("/")), strict=False):
+    for one, other in zip(first.split("/")[-2::-1], second.split("/")[-2::-1], strict=False):
         if one != other:
             break
         count += 1
