@@ -20,6 +20,8 @@ from next3d.tracking.importers.vhap import ExportedTrack, read_track, track_leng
 
 Format = Literal["deca", "emoca", "vhap"]
 FORMATS: tuple[Format, ...] = ("deca", "emoca", "vhap")
+_NUMBERED_FACE = re.compile(r"(?<=\d)_\d{3}$")
+"""EMOCA's folders of frames: number of the frame, number of the face."""
 
 
 class HeadFiles(Protocol):
@@ -115,8 +117,11 @@ class _Entries:
                 for entry in self._entries
                 if f"/{film}/" in entry.place.rsplit("/", 1)[0] + "/" or numbered.fullmatch(_first_face(entry.place.rsplit("/", 1)[1]))
             ]
-            faces = {_first_face(entry.place): entry for entry in sorted(mine, key=lambda entry: _natural(entry.place), reverse=True)}
-            self._films[film] = sorted(faces.values(), key=lambda entry: _natural(entry.place))
+            several = all(_NUMBERED_FACE.search(entry.place) for entry in mine)
+            faces: dict[str, _Entry] = {}
+            for entry in sorted(mine, key=lambda entry: _natural(entry.place)):
+                faces.setdefault(_NUMBERED_FACE.sub("", entry.place) if several else entry.place, entry)
+            self._films[film] = list(faces.values())
         frames = self._films[film]
         return frames[index] if index < len(frames) else None
 
