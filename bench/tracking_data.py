@@ -56,6 +56,7 @@ SETS = {
     "fit_smile": StillSet(7102, 120, "smile"),
     "fit_blink": StillSet(7103, 120, "blink"),
     "fit_gaze": StillSet(7104, 120, "gaze"),
+    "fit_noise": StillSet(7200, 1200),
 }
 
 
