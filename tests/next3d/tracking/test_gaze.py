@@ -14,7 +14,8 @@ from next3d.head.dense import dense_embedding
 from next3d.head.model import HeadParams, Joint, LinearHeadModel
 from next3d.render.cameras import orbit_camera, project
 from next3d.synthetic.sampling import sample_params
-from next3d.tracking.gaze import EYES, IRIS_POINTS, GazeSettings, IrisReading, eye_pair, fit_gaze
+from next3d.tracking.eyeballs import EYES, eye_pair
+from next3d.tracking.gaze import IRIS_POINTS, GazeSettings, IrisReading, fit_gaze
 from next3d.tracking.types import HeadFit
 
 PERFECT = GazeSettings(reading=IrisReading(), noise=0.005)
