@@ -78,6 +78,21 @@ class PointModel:
         return replace(self, **moved)
 
 
+def shaped(points: PointModel, shape: Tensor) -> PointModel:
+    """The points of one person: a model without shape directions, for fits that keep a shape [S]."""
+    count = points.shapes
+    return replace(
+        points,
+        shapes=0,
+        base=points.base + points.base_directions[..., :count] @ shape,
+        base_directions=points.base_directions[..., count:],
+        arm=points.arm + points.arm_directions[..., :count] @ shape,
+        arm_directions=points.arm_directions[..., count:],
+        root=points.root + points.root_directions[..., :count] @ shape,
+        root_directions=points.root_directions[..., count:],
+    )
+
+
 def point_model(head: HeadModel) -> PointModel:
     """The points that are compared, on the head's device and in its precision; measured once per head.
 

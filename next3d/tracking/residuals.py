@@ -100,7 +100,7 @@ def place_with_slopes(points: PointModel, state: HeadState) -> tuple[Tensor, Ten
         1, points.arm_point, (swing @ arms[..., None])[..., 0]
     )
     linear = points.base_directions.expand(len(angles), -1, -1, -1).index_add(1, points.arm_point, swing @ points.arm_directions)
-    turning = _turning(angles)[:, :, :2]  # [N, 3 hinges, 2 angles, 3]
+    turning = turning_rates(angles)[:, :, :2]  # [N, 3 hinges, 2 angles, 3]
     spun = torch.linalg.cross(
         turning[:, points.arm_hinge], (rotations[:, points.arm_hinge] @ arms[..., None])[:, :, None, :, 0], dim=-1
     )  # [N, Q, 2, 3]
@@ -192,7 +192,7 @@ def _identity(like: Tensor) -> Tensor:
     return torch.eye(3, dtype=like.dtype, device=like.device)
 
 
-def _turning(angles: Tensor) -> Tensor:
+def turning_rates(angles: Tensor) -> Tensor:
     """[..., i, :]: the angular velocity in outer axes when component i of axis-angle vectors [..., 3] grows (left Jacobian of SO(3))."""
     squared = (angles * angles).sum(dim=-1)[..., None, None]
     small = squared < 1e-4
