@@ -22,16 +22,12 @@ from next3d.head.dense import IRIS_START
 from next3d.head.limits import limit_pose
 from next3d.head.model import LinearHeadModel
 from next3d.tracking.eyeballs import EYES, EyePair, eye_pair, in_picture, picture_scale
+from next3d.tracking.lids import lid_gaps
 from next3d.tracking.types import HeadFit
 from next3d.types import Camera
 
 IRIS_POINTS = (tuple(range(IRIS_START + 5, IRIS_START + 10)), tuple(range(IRIS_START, IRIS_START + 5)))
 """The detector's points of the left and the right iris: centre, then towards +x, up, towards -x, down."""
-LIDS = (
-    ((263, 362), ((387, 373), (386, 374), (385, 380))),
-    ((33, 133), ((160, 144), (159, 145), (158, 153))),
-)
-"""Of the detector's points, left and right eye: outer and inner corner, and pairs on upper and lower lid."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,21 +104,6 @@ def fit_gaze(head: LinearHeadModel, fit: HeadFit, points: Tensor, settings: Gaze
     pose[:, list(EYES)] = torch.cat([gaze, torch.zeros_like(gaze[..., :1])], dim=-1)
     pose[:, list(EYES)] = limit_pose(pose)[:, list(EYES)]
     return replace(fit, params=replace(fit.params, pose=pose))
-
-
-def lid_gaps(points: Tensor) -> Tensor:
-    """How far the detector sees each eye open, [N, 2]: mean gap between its lids as a part of the distance of its corners.
-
-    Args:
-        points: [N, 478, 3], unit coordinates. Depths make the eye's width independent of turning the head.
-    """
-    gaps = []
-    for corners, pairs in LIDS:
-        width = (points[:, corners[0]] - points[:, corners[1]]).norm(dim=-1)
-        upper, lower = zip(*pairs, strict=True)
-        gap = (points[:, list(upper), :2] - points[:, list(lower), :2]).norm(dim=-1).mean(dim=1)
-        gaps.append(gap / width.clamp_min(1e-6))
-    return torch.stack(gaps, dim=1)
 
 
 def eye_weights(eyes: EyePair, camera: Camera, points: Tensor, settings: GazeSettings) -> Tensor:
