@@ -28,6 +28,8 @@ class Face:
     """[478, 3] as MediaPipe numbers them: photo coordinates, and depth on the same scale (smaller is nearer; only differences count)."""
     score: float = 1.0
     """How sure the detector is, in [0, 1]."""
+    spread: Points | None = None
+    """[478]: how far looks at the face disagree about each point (standard deviation of one look, pixels); None after a single look."""
 
 
 @dataclass(frozen=True)
