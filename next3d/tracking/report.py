@@ -284,8 +284,8 @@ def _folded(body: str, fold: bool, title: str) -> str:
 def _legend() -> str:
     return (
         "<h2>How to read this</h2><p>Below each face: its quality, or why it was left out; yaw (positive to the right of the picture), "
-        "pitch (positive looks down) and roll (positive turns anticlockwise); the side of the crop in photo pixels; sharpness; the mean distance "
-        "of fitted from detected points as a part of the distance of the outer eye corners.</p>"
-        "<p>Quality is a product of marks between 0 (a limit is reached) and 1 for size, sharpness, pose, fit, "
-        "exposure, and how much of the face and of its crop the photo has.</p>"
+        "pitch (positive looks down) and roll (positive turns anticlockwise); the side of the crop in photo pixels; sharpness; the mean "
+        "distance of fitted from detected points as a part of the distance of the outer eye corners.</p>"
+        "<p>Quality is a product of marks between 0 (a limit is reached) and 1 for size, sharpness, pose, fit, exposure, and how much of "
+        "the face and of its crop the photo has.</p>"
     )

@@ -68,7 +68,7 @@ def page(title: str, body: Sequence[str]) -> str:
 
 
 def text(value: object) -> str:
-    """Anything as text in HTML or in an attribute: escaped, on one line, no control characters; what UTF-8 cannot hold is shown as codes."""
+    """Anything as text in HTML or in an attribute: escaped, on one line, no control characters; what UTF-8 cannot hold is in codes."""
     plain = str(value).encode("utf-8", "backslashreplace").decode("utf-8")
     plain = "".join(letter if unicodedata.category(letter) not in ("Cc", "Cs") else " " for letter in plain)
     return html.escape(plain if len(plain) <= _LONGEST_NAME else f"{plain[:200]} … {plain[-90:]}", quote=True)
@@ -153,9 +153,8 @@ def histogram(what: Histogram, kept: Sequence[float], left_out: Sequence[float])
             height = _HEIGHT * count / highest
             base -= height
             if count:
-                bars.append(
-                    f'<rect x="{index * step + 0.5:.1f}" y="{base:.1f}" width="{step - 1:.1f}" height="{height:.1f}" fill="var(--{colour})"/>'
-                )
+                box = f'x="{index * step + 0.5:.1f}" y="{base:.1f}" width="{step - 1:.1f}" height="{height:.1f}"'
+                bars.append(f'<rect {box} fill="var(--{colour})"/>')
     ticks = [_tick(what, share) for share in (0.0, 0.25, 0.5, 0.75, 1.0)]
     svg = (
         f'<svg viewBox="0 -4 {_WIDTH:.0f} {_HEIGHT + _FOOT + 4:.0f}" role="img" aria-label="{text(what.title)}">{"".join(bars)}'
