@@ -23,7 +23,7 @@ from next3d.head.model import HeadParams, Joint, LinearHeadModel, axis_angle_to_
 from next3d.synthetic.motion import clip_params
 from next3d.synthetic.render import render_sample
 from next3d.tracking.face_mesh import open_detector
-from next3d.tracking.gaze import posed_joints
+from next3d.tracking.eyeballs import posed_joints
 from next3d.types import Camera
 
 FPS = 25.0
@@ -125,9 +125,9 @@ def without_neck(head: LinearHeadModel, params: HeadParams) -> HeadParams:
     pose = params.pose.clone()
     pose[:, Joint.GLOBAL], pose[:, Joint.NECK] = matrix_to_axis_angle(turn), 0
     moved = replace(params, pose=pose)
-    return replace(moved, translation=params.translation + _between_eyes(head, params) - _between_eyes(head, moved))
+    return replace(moved, translation=params.translation + between_eyes(head, params) - between_eyes(head, moved))
 
 
-def _between_eyes(head: LinearHeadModel, params: HeadParams) -> Tensor:
+def between_eyes(head: LinearHeadModel, params: HeadParams) -> Tensor:
     """The middle of the eyeballs' centres, [N, 3], world units."""
     return posed_joints(head, params)[:, [Joint.LEFT_EYE, Joint.RIGHT_EYE]].mean(dim=1)

@@ -32,13 +32,16 @@ class Accelerations:
 
     coefficients: Array
     """[T - 2, 3]: the acceleration at sample t + 1 is the sum of these with samples t, t + 1, t + 2; units per second squared."""
+    count: int
+    """T; there are no accelerations in one sample or two."""
 
     @classmethod
     def at(cls, times: Array) -> Accelerations:
         """For samples at strictly increasing times [T], seconds."""
-        before, after = np.diff(times)[:-1], np.diff(times)[1:]
+        steps = np.diff(times)
+        before, after = steps[:-1], steps[1:]
         both = before + after
-        return cls(np.stack([2 / (before * both), -2 / (before * after), 2 / (after * both)], axis=1))
+        return cls(np.stack([2 / (before * both), -2 / (before * after), 2 / (after * both)], axis=1), len(times))
 
     def __call__(self, values: Array) -> Array:
         """Accelerations [T - 2, ...] of values [T, ...]."""
@@ -48,8 +51,8 @@ class Accelerations:
     def price(self, weights: Array) -> tuple[Array, Array, Array]:
         """The three diagonals [T, K], [T - 1, K], [T - 2, K] of the sum of squares that weights [T - 2, K] give."""
         c = self.coefficients
-        length, width = len(c) + 2, weights.shape[1]
-        main, next_one, next_two = np.zeros((length, width)), np.zeros((length - 1, width)), np.zeros((length - 2, width))
+        length, width = self.count, weights.shape[1]
+        main, next_one, next_two = (np.zeros((max(length - away, 0), width)) for away in range(3))
         for place in range(3):
             main[place : place + len(c)] += weights * (c[:, place] ** 2)[:, None]
         for place in range(2):

@@ -2,7 +2,7 @@
 
 The unknowns of T frames are x [T, D]. A frame asks for H_t dx_t = -g_t; time adds a sum of squared accelerations of every unknown, which
 couples a frame with the two before and the two after it. The whole is one positive definite band of half-width 2 D, and is solved exactly
-by a banded Cholesky factorisation: the time it takes grows linearly with T.
+by a banded Cholesky factorisation: the time it takes grows linearly with T. Limits are stiff springs on the unknowns that are beyond them.
 """
 
 from __future__ import annotations
@@ -17,6 +17,9 @@ from next3d.tracking.smooth import Accelerations
 
 Array = npt.NDArray[np.float64]
 
+_STIFF = 1e3
+"""How hard a limit pushes back, in parts of what the frames ask."""
+
 
 @dataclass(frozen=True)
 class Motion:
@@ -26,6 +29,10 @@ class Motion:
     """[D]: of a squared acceleration (unit per second squared), in the units of the frames' objective."""
     edge: Array
     """[D]: accelerations above this are taken for real, and cost the less the larger they are; infinite where nothing jumps."""
+    low: Array
+    """[D]: least values; minus infinity where there is no limit."""
+    high: Array
+    """[D]."""
 
     def weights(self, accelerations: Array) -> Array:
         """Prices [T - 2, D] of accelerations [T - 2, D] (iteratively reweighted least squares for the cost log(1 + a^2 / edge^2))."""
@@ -40,21 +47,22 @@ def solve_over_time(hessian: Array, gradient: Array, values: Array, times: Array
         gradient: [T, D], at `values`; 0 where a frame was not seen.
         values: [T, D]; where unknowns have edges, about what the frames ask for, jumps included.
         times: [T], seconds, strictly increasing.
-        motion: the prices.
-        rounds: reweightings; 1 where no unknown has an edge.
+        motion: prices and limits.
+        rounds: how often edges and limits are looked at anew; 1 where there are none.
 
     Returns:
-        [T, D].
+        [T, D], within the limits.
     """
-    count = len(values)
     target = np.einsum("tij,tj->ti", hessian, values) - gradient
-    if count < 3:
-        return np.linalg.solve(hessian, target[..., None])[..., 0]
-    rows = Accelerations.at(times)
-    band = _frame_band(hessian)
+    stiff = _STIFF * hessian.diagonal(axis1=1, axis2=2).max(axis=0)
+    band, rows = _frame_band(hessian), Accelerations.at(times)
+    below, above = values <= motion.low, values >= motion.high
     for _ in range(rounds):
-        values = _solve(band, target, rows.price(motion.weights(rows(values))))
-    return values
+        held = stiff * (below | above)
+        bound = np.where(below, motion.low, np.where(above, motion.high, 0.0))
+        values = _solve(band, held, target + held * bound, rows.price(motion.weights(rows(values))))
+        below, above = values < motion.low, values > motion.high
+    return values.clip(motion.low, motion.high)
 
 
 def _frame_band(hessian: Array) -> Array:
@@ -66,12 +74,14 @@ def _frame_band(hessian: Array) -> Array:
     return band.reshape(2 * width + 1, count * width)
 
 
-def _solve(frames: Array, target: Array, price: tuple[Array, Array, Array]) -> Array:
-    """Add the prices' diagonals and solve."""
+def _solve(frames: Array, held: Array, target: Array, price: tuple[Array, Array, Array]) -> Array:
+    """Add the diagonals of limits and prices, and solve."""
     count, width = target.shape
     band = frames.copy()
     main, one, two = price
-    band[0] += main.ravel()
-    band[width, : (count - 1) * width] += one.ravel()
-    band[2 * width, : (count - 2) * width] += two.ravel()
+    band[0] += (main + held).ravel()
+    if count > 1:
+        band[width, : (count - 1) * width] += one.ravel()
+    if count > 2:
+        band[2 * width, : (count - 2) * width] += two.ravel()
     return solveh_banded(band, target.ravel(), overwrite_ab=True, lower=True, check_finite=False).reshape(count, width)

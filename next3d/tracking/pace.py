@@ -1,0 +1,123 @@
+"""How fast the parts of a face move: which changes between frames are movements, and which a detector's noise.
+
+Everything has a cutoff frequency: slower changes pass, faster ones are noise. Lids are faster than all else when they blink, and gazes
+jump: accelerations that are far beyond noise pass, too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from next3d.head.limits import limit_expression
+from next3d.head.model import LinearHeadModel
+from next3d.tracking.eyeballs import EYES, eye_pair
+from next3d.tracking.gaze import GazeSettings, eye_weights, fit_gaze
+from next3d.tracking.lids import fit_lids
+from next3d.tracking.priors import Prior
+from next3d.tracking.residuals import ANGLES
+from next3d.tracking.smooth import smooth_signals
+from next3d.tracking.temporal import Motion
+from next3d.tracking.types import HeadFit
+
+Array = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
+
+_LIDS = ("eyeBlink", "eyeSquint", "eyeWide", "eyeLook")
+_READ_LIDS = ("eyeBlink", "eyeWide")
+"""Expressions that `fit_lids` reads."""
+_LEAST_TRUST = 1e-3
+"""Of a gaze that is not seen at all: something has to say where shut eyes look."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PaceSettings:
+    """Cutoff frequencies, Hz: changes of that pace keep half their height. Accelerations are per second squared."""
+
+    turn: float = 4.0
+    """Of the head's rotation."""
+    aside: float = 4.0
+    """Of its place in the picture."""
+    depth: float = 1.5
+    """Of its distance."""
+    mouth: float = 6.0
+    """Of jaw and lips, and of all expressions of heads that do not name theirs."""
+    lids: float = 5.0
+    brows: float = 3.5
+    """Of brows, cheeks and nose."""
+    habits: float = 1.0
+    """Of what a detector does differently with every face."""
+    lid_edge: float = 200.0
+    """Accelerations of lids that are movements, in strengths: a blink has some 1000."""
+    gaze: float = 5.0
+    gaze_edge: float = 40.0
+    """The same of the gaze, radians: a jump of 0.1 in a frame of 25 per second has 60."""
+
+    def __post_init__(self) -> None:
+        if not min(vars(self).values()) > 0:
+            raise ValueError(f"pace: {self} has values that are not above 0.")
+
+
+def motion_of(head: LinearHeadModel, prior: Prior, precision: Array, pace: PaceSettings) -> Motion:
+    """Prices of accelerations.
+
+    Args:
+        head: names the expressions.
+        prior: has the limits.
+        precision: [6 + M + B]: inverse variance of each unknown in one frame by itself, as a rule.
+        pace: the cutoffs.
+    """
+    names = head.expression_names
+    expressions = [_cutoff(name, pace) for name in names]
+    habits = len(precision) - 6 - len(names) - ANGLES
+    cutoffs = np.array(
+        [*[pace.turn] * 3, *[pace.aside] * 2, pace.depth, *expressions, *[pace.mouth] * 2, *[pace.gaze] * 4, *[pace.habits] * habits]
+    )
+    edges = np.full(len(precision), np.inf)
+    lids = [6 + column for column, name in enumerate(names) if name.startswith(_LIDS)]
+    edges[lids] = pace.lid_edge
+    edges[6 + len(names) + 2 : 6 + len(names) + ANGLES] = pace.gaze_edge
+    low, high = np.full(len(precision), -np.inf), np.full(len(precision), np.inf)
+    motions = slice(6, 6 + len(names) + ANGLES)
+    low[motions], high[motions] = prior.low.double().cpu().numpy(), prior.high.double().cpu().numpy()
+    return Motion(precision / (2 * np.pi * cutoffs) ** 4, edges, low, high)
+
+
+def _cutoff(name: str, pace: PaceSettings) -> float:
+    if name.startswith(_LIDS):
+        return pace.lids
+    return pace.brows if name.startswith(("brow", "cheekSquint", "nose")) else pace.mouth
+
+
+def smooth_eyes(head: LinearHeadModel, fit: HeadFit, points: Tensor, seen: Mask, times: Array, pace: PaceSettings) -> HeadFit:
+    """Gaze and lids of heads in consecutive frames.
+
+    Gazes count as far as the irises are seen, so that they are bridged while the eyes blink. Lids follow the smooth gaze.
+
+    Args:
+        head: the model.
+        fit: T heads.
+        points: [T, 478, 3], unit coordinates; finite.
+        seen: [T], where a face was found; the first and the last frame are.
+        times: [T], seconds.
+        pace: the cutoffs.
+    """
+    eyes = list(EYES)
+    fit = fit_gaze(head, fit, points)
+    trust = eye_weights(eye_pair(head, fit), fit.camera, points, GazeSettings()).mean(dim=1).double().cpu().numpy()
+    weights = seen * (trust + _LEAST_TRUST)
+    pose = fit.params.pose.clone()
+    gaze = pose[:, eyes, :2].flatten(1).double().cpu().numpy()
+    pose[:, eyes, :2] = torch.from_numpy(smooth_signals(gaze, weights, times, pace.gaze, edge=pace.gaze_edge)).to(pose).unflatten(1, (2, 2))
+    fit = fit_lids(head, replace(fit, params=replace(fit.params, pose=pose)), points)
+    columns = [column for column, name in enumerate(head.expression_names) if name.startswith(_READ_LIDS)]
+    if not columns:
+        return fit
+    expression = fit.params.expression.clone()
+    lids = smooth_signals(expression[:, columns].double().cpu().numpy(), seen.astype(np.float64), times, pace.lids, edge=pace.lid_edge)
+    expression[:, columns] = torch.from_numpy(lids).to(expression).clamp(0, 1)
+    return replace(fit, params=limit_expression(head, replace(fit.params, expression=expression)))
