@@ -65,9 +65,8 @@ class Detector:
         """All faces in a photo [H, W, 3], the largest first."""
         least = self.settings.least_score
         faces = self._judged(image, self._finder.whole(image), self.settings.looks, least)
-        for candidates in self._finder.parts(image, self.settings.smallest):
-            if faces and not self.settings.every:
-                break
+        parts = self._finder.parts(image, self.settings.smallest)
+        while (self.settings.every or not faces) and (candidates := next(parts, None)) is not None:
             faces = _merged(faces, self._judged(image, candidates, self.settings.looks, least))
         if not faces:
             faces = self._judged(image, self._finder.framed(image), self.settings.looks, _CERTAIN)
