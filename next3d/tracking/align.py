@@ -49,7 +49,7 @@ class Framing:
     centre: tuple[float, float, float] = (0.0, -0.0188, 0.2)
     """The point of the default head, world units, that comes to the middle of the crop. Height: mean over two photos that came with their
     crops; depth: where the lines of sight of their labels meet, which is the depth of the five points' middle."""
-    unit: float = 0.2468
+    unit: float = 0.2462
     """World units of the default head that are one unit of the recipe's template; mean over the same two photos."""
     rescale: float = 300.0
     """Pixels per template unit in the recipe's picture of 1024 x 1024."""

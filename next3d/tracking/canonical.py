@@ -1,27 +1,41 @@
 """From the frame in which a head was fitted to EG3D's canonical one (docs/tracking.md, "Crop, camera and the canonical frame").
 
-There every head sits in the same place with its global rotation at zero, and the camera, 2.7 from the origin, carries the pose. A similarity of
-the world (rotation, scale, shift) takes one frame to the other; cameras move along, so the pictures stay what they were.
+There every head sits in the same place, turned the same way, and the camera, 2.7 from the origin, carries the pose. A similarity of the world
+(rotation, scale, shift) takes one frame to the other; cameras move along, so the pictures stay what they were.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import torch
 from torch import Tensor
 
+from next3d.head import load_head
 from next3d.head.model import HeadModel, Joint, axis_angle_to_matrix
 from next3d.render.cameras import PORTRAIT_RADIUS
 from next3d.tracking.types import HeadFit
 from next3d.types import Camera
 
-DEFAULT_HEAD_PLACE = (0.0, 0.030, 0.0)
-"""Where the canonical frame has the default head's origin, world units. Height: from the two photos with labels (docs/tracking.md); sideways
-and in depth the two frames agree, the first by symmetry, the second as far as those photos can tell."""
-DEFAULT_HEAD_MIDDLE = (0.0, -0.0341, 0.2025)
-"""Mean of eyes, tip of the nose and corners of the mouth among the default head's 68 landmarks: what other models are laid upon."""
+FACE_MIDDLE = (0.0, 0.0, 0.2)
+"""Where the canonical frame has the middle of a face (mean of eyes, tip of the nose and corners of the mouth), world units: the point that
+EG3D's orbit videos look at. The lines of sight of the two labels that we have meet within 0.015 of it."""
+DEFAULT_PITCH = -0.08
+"""Global rotation of the default head about x, radians, when EG3D's labels say that a camera looks straight at a face: less than 0 lifts the
+chin. From two photos with labels, and from FLAME's landmarks, each known to about 0.05 (docs/tracking.md)."""
+_INNER = slice(17, 68)
+"""Of the 68 landmarks: all but the outline."""
+
+
+@dataclass(frozen=True)
+class Home:
+    """How the canonical frame has a head model."""
+
+    pitch: float
+    """Global rotation about x, radians."""
+    translation: Tensor
+    """[3], world units."""
 
 
 @torch.no_grad()
@@ -33,39 +47,61 @@ def canonical(head: HeadModel, fit: HeadFit) -> HeadFit:
         fit: N heads and cameras in any world frame.
 
     Returns:
-        Heads with global rotation zero at `place(head)`; cameras 2.7 from the origin. Scales take up what is left: the distance at which
-        the camera stood. Projections of vertices are those of `fit`.
+        Heads with the global rotation and the translation of `home(head)`; cameras 2.7 from the origin. Scales take up what is left, the
+        distance at which the camera stood. Projections of vertices are those of `fit`.
     """
     params, axes, position = fit.params, fit.camera.cam2world[:, :3, :3], fit.camera.cam2world[:, :3, 3]
-    turn = axis_angle_to_matrix(params.pose[:, Joint.GLOBAL])  # [N, 3, 3]
+    place = home(head)
     pose = params.pose.clone()
-    pose[:, Joint.GLOBAL] = 0
+    pose[:, Joint.GLOBAL] = pose.new_tensor([place.pitch, 0.0, 0.0])
+    turn = axis_angle_to_matrix(pose[:, Joint.GLOBAL]) @ axis_angle_to_matrix(params.pose[:, Joint.GLOBAL]).transpose(1, 2)  # [N, 3, 3]
     rest = replace(params, pose=pose, translation=torch.zeros_like(params.translation), scale=torch.ones_like(params.scale))
 
-    # Turned back, the head is `scale * own + moved`: what a global rotation about any joint amounts to.
-    own, seen = head(rest).landmarks, head(params).landmarks @ turn  # [N, 68, 3] each
+    # Turned, the head that was fitted is `scale * own + moved`, whatever point its global rotation turns about.
+    own, seen = head(rest).landmarks, head(params).landmarks @ turn.transpose(1, 2)  # [N, 68, 3] each
     moved = (seen - params.scale[:, None, None] * own).mean(dim=1)  # [N, 3]
-    away = (position[:, None] @ turn)[:, 0] - moved  # [N, 3]: from the head's origin to the camera
-    home = place(head).to(away)
-    factor = _reach(home, away, PORTRAIT_RADIUS)  # [N]
+    away = (turn @ position[..., None])[..., 0] - moved  # [N, 3]: from the head's origin to the camera
+    target = place.translation.to(away)
+    factor = _reach(target, away, PORTRAIT_RADIUS)  # [N]
 
     cam2world = fit.camera.cam2world.clone()
-    cam2world[:, :3, :3] = turn.transpose(1, 2) @ axes
-    cam2world[:, :3, 3] = home + factor[:, None] * away
-    params = replace(rest, translation=home.expand_as(away).clone(), scale=factor * params.scale)
+    cam2world[:, :3, :3] = turn @ axes
+    cam2world[:, :3, 3] = target + factor[:, None] * away
+    params = replace(rest, translation=target.expand_as(away).clone(), scale=factor * params.scale)
     return replace(fit, params=params, camera=Camera(cam2world, fit.camera.intrinsics))
 
 
 @lru_cache(maxsize=4)
-def place(head: HeadModel) -> Tensor:
-    """Where the canonical frame has a head model's origin, world units [3].
+@torch.no_grad()
+def home(head: HeadModel) -> Home:
+    """How the canonical frame has a head model.
 
-    The middles of eyes, nose and mouth of all models come to lie in one point; of the default head's frame only `DEFAULT_HEAD_PLACE` is said.
+    Only of the default head it is said. Other models are laid upon it by their landmarks: their middles of eyes, nose and mouth meet, and
+    their inner landmarks are turned alike. Heads are symmetric, so nothing moves or turns sideways.
     """
-    points = head(head.neutral(1)).landmarks[0]  # [68, 3]
-    middle = torch.stack([points[36:42].mean(dim=0), points[42:48].mean(dim=0), points[30], points[48], points[54]]).mean(dim=0)
-    shift = (points.new_tensor(DEFAULT_HEAD_MIDDLE) - middle) * points.new_tensor([0.0, 1.0, 1.0])  # heads are symmetric
-    return (points.new_tensor(DEFAULT_HEAD_PLACE) + shift).detach()
+    default = load_head("procedural")
+    params = head.neutral(1)
+    own = head(params).landmarks[0].double().cpu()
+    reference = default(default.neutral(1)).landmarks[0].double()
+    pose = params.pose.clone()
+    pose[:, Joint.GLOBAL, 0] = pitch = DEFAULT_PITCH + _nod_between(own[_INNER], reference[_INNER])
+    turned = head(replace(params, pose=pose)).landmarks[0]  # [68, 3]
+    shift = turned.new_tensor(FACE_MIDDLE) - _middle(turned)
+    shift[0] = 0
+    return Home(pitch, shift)
+
+
+def _middle(landmarks: Tensor) -> Tensor:
+    """Of eyes, tip of the nose and corners of the mouth among 68 landmarks."""
+    eyes = (landmarks[36:42].mean(dim=0), landmarks[42:48].mean(dim=0))
+    return torch.stack([*eyes, landmarks[30], landmarks[48], landmarks[54]]).mean(dim=0)
+
+
+def _nod_between(source: Tensor, target: Tensor) -> float:
+    """Angle about x, radians, that turns points [K, 3] the most like others, least squares about their means whatever their scale."""
+    a, b = (points - points.mean(dim=0) for points in (source, target))
+    across = (a[:, 1] * b[:, 2] - a[:, 2] * b[:, 1]).sum()
+    return float(torch.atan2(across, (a[:, 1] * b[:, 1] + a[:, 2] * b[:, 2]).sum()))
 
 
 def _reach(start: Tensor, direction: Tensor, radius: float) -> Tensor:
