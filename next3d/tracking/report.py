@@ -149,10 +149,10 @@ _MEASURED: tuple[tuple[page.Histogram, Callable[[Measures], float]], ...] = (
     (page.Histogram("Yaw", -90, 90, "°", 36), lambda m: math.degrees(m.yaw)),
     (page.Histogram("Pitch", -60, 60, "°", 30), lambda m: math.degrees(m.pitch)),
     (page.Histogram("Roll", -60, 60, "°", 30), lambda m: math.degrees(m.roll)),
-    (page.Histogram("Side of the crop in the photo", 0, 1024, " px", 32), lambda m: m.crop),
+    (page.Histogram("Crop side", 0, 1024, " px", 32), lambda m: m.crop),
     (page.Histogram("Sharpness", 0, 1, "", 32, 2), lambda m: m.sharpness),
-    (page.Histogram("Fit error, of the eye distance", 0, 10, " %", 40, 1), lambda m: 100 * m.error),
-    (page.Histogram("Crop beyond the photo", 0, 50, " %", 25), lambda m: 100 * m.outside),
+    (page.Histogram("Fit error", 0, 10, " %", 40, 1), lambda m: 100 * m.error),
+    (page.Histogram("Beyond the photo", 0, 50, " %", 25), lambda m: 100 * m.outside),
 )
 
 
@@ -166,9 +166,9 @@ def _histograms(kept: Sequence[ReportItem], left_out: Sequence[ReportItem]) -> l
     jaws = [[math.degrees(item.jaw) for item in group if item.jaw is not None] for group in groups]
     blinks = [[item.blink for item in group if item.blink is not None] for group in groups]
     charts.append(page.histogram(page.Histogram("Jaw open", 0, 25, "°", 25), *jaws))
-    charts.append(page.histogram(page.Histogram("Eyes shut (0 open, 1 shut)", 0, 1, "", 25, 2), *blinks))
+    charts.append(page.histogram(page.Histogram("Eyes shut", 0, 1, "", 25, 2), *blinks))
     key = '<p class="soft"><span class="key kept"></span>kept<span class="key left"></span>'
-    note = "left out. Figures beside a title: 5 %, median and 95 % of what was kept.</p>"
+    note = "left out. Beside a title: 5 %, median and 95 % of what was kept.</p>"
     return ["<h2>Distributions</h2>", key + note, '<div class="charts">' + "".join(charts) + "</div>"]
 
 

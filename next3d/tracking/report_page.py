@@ -36,7 +36,7 @@ dl{display:grid;grid-template-columns:max-content 1fr;gap:2px 18px;margin:10px 0
 dt{color:var(--soft)}dd{margin:0;overflow-wrap:anywhere}
 .charts{display:grid;grid-template-columns:repeat(auto-fill,minmax(250px,1fr));gap:12px}
 .chart{padding:10px 12px}.chart svg{width:100%;height:auto;display:block}.chart b{font-weight:600}
-.chart figcaption{font-size:.82rem;display:flex;justify-content:space-between;gap:8px}
+.chart figcaption{font-size:.82rem;display:flex;justify-content:space-between;gap:8px;white-space:nowrap}
 .faces{display:grid;grid-template-columns:repeat(auto-fill,minmax(126px,1fr));gap:10px}.faces figure{overflow:hidden}
 .faces img,.faces .none{display:block;width:100%;height:auto;aspect-ratio:1;object-fit:cover;background:var(--line)}
 .faces figcaption{padding:5px 8px 7px;font-size:.74rem;line-height:1.35;overflow-wrap:anywhere}
@@ -182,7 +182,5 @@ def _summary(what: Histogram, kept: Sequence[float]) -> str:
     finite = [value for value in kept if math.isfinite(value)]
     if not finite:
         return "none"
-    low, middle, high = (
-        f"{value:.{what.digits + 1 if what.digits else 0}f}".replace("-", "−") for value in np.quantile(finite, (0.05, 0.5, 0.95))
-    )
+    low, middle, high = (f"{value:.{what.digits}f}".replace("-", "−") for value in np.quantile(finite, (0.05, 0.5, 0.95)))
     return f"{low} … <b>{middle}</b> … {high}{text(what.unit)}"
