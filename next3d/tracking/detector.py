@@ -25,9 +25,7 @@ class DetectorSettings:
     """How faces are looked for."""
 
     looks: int = 4
-    """Looks at each face of a photo whose mean is taken; more are slower and less noisy."""
-    film_looks: int = 2
-    """The same for frames of films."""
+    """Looks at each face whose mean is taken; more are slower and less noisy. The fit's table of the detector's habits goes with 4."""
     every: bool = False
     """Look for small faces also where a larger one was found."""
     smallest: int = 64
@@ -42,8 +40,8 @@ class DetectorSettings:
     """A face landmarker of MediaPipe's task API (`.task`) instead of the landmark model in its package."""
 
     def __post_init__(self) -> None:
-        if min(self.looks, self.film_looks, self.most_faces, self.smallest) < 1:
-            raise ValueError("detector: looks, film_looks, most_faces and smallest must be 1 or more.")
+        if min(self.looks, self.most_faces, self.smallest) < 1:
+            raise ValueError("detector: looks, most_faces and smallest must be 1 or more.")
 
 
 _CERTAIN = 0.9
@@ -101,7 +99,7 @@ class Detector:
 
     def _next(self, image: Pixels, trail: _Trail | None) -> Face | None:
         """The face that was at a place in the frame before, or the largest one."""
-        looks, least = self.settings.film_looks, self.settings.least_score
+        looks, least = self.settings.looks, self.settings.least_score
         if trail is None:
             faces = self._judged(image, self._finder.whole(image), looks, least)
             return max(faces, key=lambda face: square_around(face.points).side, default=None)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -17,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import linear_sum_assignment
 
-from next3d.head.dense import IRIS_START, POINTS_FILE
+from next3d.head.dense import DENSE_COUNT, IRIS_START, POINTS_FILE
 from next3d.tracking.types import Face, Pixels, Points
 
 OUTER_CORNERS = (33, 263)
@@ -31,8 +32,8 @@ _PATCH = 256
 _TRIES = 4
 _NOTHING = 0.05
 """Presence below which a first look sees no face at all."""
-_SCALES = (0.88, 1.08)
-"""Sizes of the squares of several looks."""
+_SCALES = (1.08, 0.85)
+"""Sizes of the squares of several looks: eyes are seen best from close by, lips and outline with something around them."""
 _TOGETHER, _APART = 0.03, 0.055
 """Median spread of the looks, in parts of the eyes' distance, up to which they agree and from which they do not at all: it was up to 0.03
 on faces (small, blurred and cut off ones have the most) and 0.048 and more on faces that stand on their head."""
@@ -144,31 +145,53 @@ def look_often(looker: Looker, image: Pixels, square: Square, looks: int) -> Fac
     mirrored = np.ascontiguousarray(patch.pixels[:, ::-1])
     inner, width = patch.inwards(square), patch.pixels.shape[1]
     seen = []
-    for scale, mirror in _ways(looks):
+    ways = _ways(looks)
+    for scale, mirror in ways:
         moved = inner.moved(0, 0, scale, 0)
         look = looker.look(mirrored, moved.mirrored(width)) if mirror else looker.look(patch.pixels, moved)
         points = mirror_points(look.points, width) if mirror else look.points
         seen.append(Look(patch.outwards(points), look.presence))
-    return _merge(seen)
+    return _merge(seen, [scale for scale, _ in ways])
 
 
 def _ways(looks: int) -> list[tuple[float, bool]]:
     """Scale of the square, and whether the picture is mirrored, for each look."""
     if looks <= 2:
         return [(1.0, False), (1.0, True)][:looks]
-    scales = np.linspace(*_SCALES, (looks + 1) // 2)
-    return [(float(scale), mirror) for scale in scales for mirror in (False, True)][:looks]
+    scales = [_SCALES[k % 2] + 0.04 * (k // 2) for k in range((looks + 1) // 2)]
+    return [(scale, mirror) for scale in scales for mirror in (False, True)][:looks]
 
 
-def _merge(seen: list[Look]) -> Face:
+def _merge(seen: list[Look], scales: Sequence[float]) -> Face:
     """The mean of looks; the less they agree, the less sure it is."""
     points = np.stack([look.points for look in seen])  # [L, 478, 3]
-    mean = points.mean(axis=0)
-    presence = float(np.mean([look.presence for look in seen]))
+    wide = np.array(scales) >= 1
+    presence = float(np.mean([look.presence for look, counts in zip(seen, wide, strict=True) if counts]))
     if len(seen) == 1:
-        return Face(mean, presence)
-    spread = np.sqrt(np.square(points - mean)[..., :2].sum(axis=2).sum(axis=0) / (2 * (len(seen) - 1)))
-    return Face(mean, presence * _agreement(float(np.median(spread)) / eye_distance(mean)), spread)
+        return Face(points[0], presence)
+    mean = points.mean(axis=0)
+    score = presence * _agreement(float(np.median(_deviation(points[wide]))) / eye_distance(mean))
+    spread = _deviation(points)
+    if not wide.all():
+        share = _close_share()[:, None]
+        mean = share * points[~wide].mean(axis=0) + (1 - share) * points[wide].mean(axis=0)
+    return Face(mean, score, spread)
+
+
+def _deviation(points: Points) -> Points:
+    """[478]: standard deviation of one of L >= 2 looks [L, 478, 3], across the picture."""
+    return np.sqrt(np.square(points - points.mean(axis=0))[..., :2].sum(axis=(0, 2)) / (2 * (len(points) - 1)))
+
+
+@lru_cache(maxsize=1)
+def _close_share() -> npt.NDArray[np.float64]:
+    """[478]: how much of each point comes from the close looks."""
+    named: Any = importlib.import_module("mediapipe.python.solutions.face_mesh_connections")
+    share = np.full(DENSE_COUNT, 0.5)
+    for edges, value in ((named.FACEMESH_LIPS | named.FACEMESH_FACE_OVAL, 0.0), (named.FACEMESH_LEFT_EYE | named.FACEMESH_RIGHT_EYE, 1.0)):
+        share[[point for edge in edges for point in edge]] = value
+    share[IRIS_START:] = 1
+    return share
 
 
 def _agreement(spread: float) -> float:
