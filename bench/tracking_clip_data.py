@@ -22,8 +22,8 @@ from dnnlib.files import atomic_write
 from next3d.head.model import HeadParams, Joint, LinearHeadModel, axis_angle_to_matrix, matrix_to_axis_angle
 from next3d.synthetic.motion import clip_params
 from next3d.synthetic.render import render_sample
-from next3d.tracking.face_mesh import open_detector
 from next3d.tracking.eyeballs import posed_joints
+from next3d.tracking.face_mesh import open_detector
 from next3d.types import Camera
 
 FPS = 25.0

@@ -27,7 +27,8 @@ from next3d.tracking.types import HeadFit
 Array = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 
-_LIDS = ("eyeBlink", "eyeSquint", "eyeWide", "eyeLook")
+_LIDS = ("eyeBlink", "eyeWide", "eyeLook")
+_SPEECH = tuple(f"mouth{name}" for name in ("Funnel", "Pucker", "Stretch", "Press", "RollLower", "LowerDown", "UpperUp"))
 _READ_LIDS = ("eyeBlink", "eyeWide")
 """Expressions that `fit_lids` reads."""
 _LEAST_TRUST = 1e-3
@@ -44,11 +45,11 @@ class PaceSettings:
     """Of its place in the picture."""
     depth: float = 1.5
     """Of its distance."""
-    mouth: float = 6.0
-    """Of jaw and lips, and of all expressions of heads that do not name theirs."""
+    speech: float = 6.0
+    """Of the jaw and of what lips do in speech, and of all expressions of heads that do not name theirs."""
     lids: float = 5.0
-    brows: float = 3.5
-    """Of brows, cheeks and nose."""
+    mood: float = 2.5
+    """Of all else: smiles, brows, cheeks, nose."""
     habits: float = 1.0
     """Of what a detector does differently with every face."""
     lid_edge: float = 200.0
@@ -72,10 +73,11 @@ def motion_of(head: LinearHeadModel, prior: Prior, precision: Array, pace: PaceS
         pace: the cutoffs.
     """
     names = head.expression_names
-    expressions = [_cutoff(name, pace) for name in names]
+    named = "mouthFunnel" in names
+    expressions = [_cutoff(name, named, pace) for name in names]
     habits = len(precision) - 6 - len(names) - ANGLES
     cutoffs = np.array(
-        [*[pace.turn] * 3, *[pace.aside] * 2, pace.depth, *expressions, *[pace.mouth] * 2, *[pace.gaze] * 4, *[pace.habits] * habits]
+        [*[pace.turn] * 3, *[pace.aside] * 2, pace.depth, *expressions, *[pace.speech] * 2, *[pace.gaze] * 4, *[pace.habits] * habits]
     )
     edges = np.full(len(precision), np.inf)
     lids = [6 + column for column, name in enumerate(names) if name.startswith(_LIDS)]
@@ -87,10 +89,10 @@ def motion_of(head: LinearHeadModel, prior: Prior, precision: Array, pace: PaceS
     return Motion(precision / (2 * np.pi * cutoffs) ** 4, edges, low, high)
 
 
-def _cutoff(name: str, pace: PaceSettings) -> float:
+def _cutoff(name: str, named: bool, pace: PaceSettings) -> float:
     if name.startswith(_LIDS):
         return pace.lids
-    return pace.brows if name.startswith(("brow", "cheekSquint", "nose")) else pace.mouth
+    return pace.speech if not named or name.startswith(_SPEECH) else pace.mood
 
 
 def smooth_eyes(head: LinearHeadModel, fit: HeadFit, points: Tensor, seen: Mask, times: Array, pace: PaceSettings) -> HeadFit:
