@@ -12,6 +12,7 @@ COMMANDS = {
         "next3d.commands.data_synthetic_video:synthetic_video",
         "Render videos of people who talk and look around, with exact ground truth.",
     ),
+    "portraits": ("next3d.commands.data_portraits:portraits", "Photos and films of people to crops, cameras and heads."),
     "check": ("next3d.commands.data_check:check", "Read a data set completely and report what is wrong with it."),
     "stats": ("next3d.commands.data_stats:stats", "Sizes, cameras, heads and brightness of a data set."),
     "convert": ("next3d.commands.data_convert:convert", "Copy a data set: folder or zip, smaller images, another image format."),
