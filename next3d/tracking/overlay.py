@@ -1,0 +1,340 @@
+"""What tracking found, drawn on the photo: the fitted mesh, detected and fitted landmarks, gaze, the crop, and the figures in words.
+
+Lines and letters are drawn at twice the size and shrunk, so that they are smooth; small faces are enlarged together with their photo.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from next3d.head.dense import IRIS_START, dense_embedding
+from next3d.head.model import HeadModel, Joint, axis_angle_to_matrix
+from next3d.head.topology import Topology
+from next3d.render.cameras import moved_image_camera, project
+from next3d.render.shaded import vertex_normals
+from next3d.tracking.quality import view_angles
+from next3d.tracking.types import CropFrame, HeadFit, Pixels, Points
+from next3d.types import Camera, HeadMesh
+from torch_utils.ops.rasterize import rasterize
+
+Layer = npt.NDArray[np.uint8]
+
+DENSE_CHAINS = (
+    (33, 246, 161, 160, 159, 158, 157, 173, 133, 155, 154, 153, 145, 144, 163, 7, 33),
+    (263, 466, 388, 387, 386, 385, 384, 398, 362, 382, 381, 380, 374, 373, 390, 249, 263),
+    (61, 185, 40, 39, 37, 0, 267, 269, 270, 409, 291, 375, 321, 405, 314, 17, 84, 181, 91, 146, 61),
+    (78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308, 324, 318, 402, 317, 14, 87, 178, 88, 95, 78),
+    (70, 63, 105, 66, 107),
+    (300, 293, 334, 296, 336),
+    (168, 6, 197, 195, 5, 4),
+    (469, 470, 471, 472, 469),
+    (474, 475, 476, 477, 474),
+)
+"""Lids, lips, brows, the bridge of the nose and irises among the 478 points."""
+LANDMARK_CHAINS = (
+    (36, 37, 38, 39, 40, 41, 36),
+    (42, 43, 44, 45, 46, 47, 42),
+    (48, 49, 50, 51, 52, 53, 54, 55, 56, 57, 58, 59, 48),
+    (60, 61, 62, 63, 64, 65, 66, 67, 60),
+    (17, 18, 19, 20, 21),
+    (22, 23, 24, 25, 26),
+    (27, 28, 29, 30),
+)
+"""The same among the 68 landmarks, which have no irises."""
+
+FITTED, DETECTED, GAZE, FRAME = (64, 224, 255), (255, 222, 64), (255, 84, 84), (255, 255, 255)
+_TINTS = {
+    # region: (red, green, blue, opacity); later ones paint over earlier ones
+    "": (0.55, 0.70, 0.90, 0.14),
+    "neck": (0.55, 0.70, 0.90, 0.00),
+    "face": (0.30, 0.62, 1.00, 0.36),
+    "lips": (1.00, 0.35, 0.45, 0.36),
+    "mouth_interior": (0.30, 0.10, 0.12, 0.15),
+    "teeth": (1.00, 1.00, 0.95, 0.15),
+    "left_eye": (1.00, 1.00, 1.00, 0.12),
+    "right_eye": (1.00, 1.00, 1.00, 0.12),
+}
+_REGION = 2.2
+"""Side of the square in which the mesh is drawn; crop sides."""
+_BORDER = 0.25
+"""Opacity above which the mesh is outlined: face and features."""
+_MESH_SIZE = 700
+"""Largest picture of a mesh; larger ones are enlarged."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OverlayStyle:
+    """What is drawn, and how large."""
+
+    mesh: bool = True
+    landmarks: bool = True
+    gaze: bool = True
+    frame: bool = True
+    legend: bool = True
+    face_size: int = 560
+    """Photos whose largest crop is smaller than this are enlarged, pixels; 0 leaves them alone."""
+    largest: int = 3072
+    """Photos are shrunk to this many pixels on their longer side."""
+
+
+def draw_overlay(
+    photo: Pixels,
+    head: HeadModel,
+    fit: HeadFit,
+    frames: Sequence[CropFrame],
+    found: Sequence[Points] | None = None,
+    style: OverlayStyle | None = None,
+) -> Pixels:
+    """Draw N faces on their photo.
+
+    Args:
+        photo: [H, W, 3].
+        head: the model of the fit.
+        fit: N heads; their cameras are those of the crops.
+        frames: N crops.
+        found: N times the detector's points [478, 2 or 3], photo coordinates.
+        style: what is drawn.
+
+    Returns:
+        A picture like the photo, perhaps larger or smaller.
+    """
+    style = style or OverlayStyle()
+    scale = picture_scale(photo.shape, frames, style)
+    size = (max(1, round(photo.shape[1] * scale)), max(1, round(photo.shape[0] * scale)))
+    picture = Image.fromarray(photo)
+    picture = picture.resize(size, Image.Resampling.LANCZOS) if size != picture.size else picture
+    scaled = [CropFrame(frame.left * scale, frame.top * scale, frame.side * scale) for frame in frames]
+    with torch.no_grad():
+        meshes = head(fit.params)
+        if style.mesh:
+            for number, frame in enumerate(scaled):
+                _lay_mesh(picture, _one(meshes, number), _one(fit.camera, number), head.topology, frame)
+        for number, frame in enumerate(scaled):
+            points = None if found is None else found[number][:, :2] * scale
+            _lay_lines(picture, head, _one(fit, number), _one(meshes, number), frame, points, style)
+    if style.legend:
+        for number, frame in enumerate(scaled):
+            _lay_legend(picture, legend_lines(head, _one(fit, number)), frame)
+    return np.asarray(picture)
+
+
+def picture_scale(shape: tuple[int, ...], frames: Sequence[CropFrame], style: OverlayStyle) -> float:
+    """How much a photo [H, W, ...] is enlarged."""
+    side = max((frame.side for frame in frames), default=float(style.face_size))
+    wanted = max(1.0, style.face_size / side)
+    return min(wanted, style.largest / max(shape[:2]))
+
+
+def legend_lines(head: HeadModel, fit: HeadFit) -> list[str]:
+    """What was found of the first head of a fit, in short lines; degrees."""
+    yaw, pitch, roll = torch.rad2deg(view_angles(fit)[0]).tolist()
+    pose = torch.rad2deg(fit.params.pose[0])
+    left, right = pose[Joint.LEFT_EYE], pose[Joint.RIGHT_EYE]
+    lines = [
+        f"yaw {yaw:+.0f}°  pitch {pitch:+.0f}°  roll {roll:+.0f}°",
+        f"jaw {float(pose[Joint.JAW, 0]):.0f}°" + _blink(head, fit),
+        f"gaze yaw {float(left[1] + right[1]) / 2:+.0f}°  pitch {float(left[0] + right[0]) / 2:+.0f}°",
+    ]
+    error = float(fit.error[0])
+    return lines if math.isnan(error) else [*lines, f"error {100 * error:.1f} % of the eyes' distance"]
+
+
+def _blink(head: HeadModel, fit: HeadFit) -> str:
+    names = getattr(head, "expression_names", ())
+    if "eyeBlinkLeft" not in names:
+        return ""
+    shut = [float(fit.params.expression[0, names.index(f"eyeBlink{side}")]) for side in ("Right", "Left")]
+    return f"  blink {shut[0]:.2f} {shut[1]:.2f}"
+
+
+def _one(bundle, number: int):  # type: ignore[no-untyped-def]
+    """One row of a bundle, as a batch of one."""
+    return bundle[slice(number, number + 1)]
+
+
+def _lay_mesh(picture: Image.Image, mesh: HeadMesh, camera: Camera, topology: Topology, frame: CropFrame) -> None:
+    """The shaded mesh, half transparent, with a line around the face."""
+    side = frame.side * _REGION
+    left, top = frame.left - (side - frame.side) / 2, frame.top - (side - frame.side) / 2
+    box = (max(0, math.floor(left)), max(0, math.floor(top)), min(picture.width, math.ceil(left + side)), min(picture.height, math.ceil(top + side)))
+    if box[0] >= box[2] or box[1] >= box[3]:
+        return
+    layer = Image.fromarray(mesh_layer(mesh, camera, topology, max(16, min(_MESH_SIZE, round(side)))))
+    ratio = layer.width / side
+    seen = ((box[0] - left) * ratio, (box[1] - top) * ratio, (box[2] - left) * ratio, (box[3] - top) * ratio)
+    seen = tuple(min(max(edge, 0.0), float(layer.width)) for edge in seen)
+    shown = layer.resize((box[2] - box[0], box[3] - box[1]), Image.Resampling.BILINEAR, box=seen)
+    picture.paste(shown.convert("RGB"), box[:2], shown.getchannel("A"))
+
+
+def mesh_layer(mesh: HeadMesh, camera: Camera, topology: Topology, size: int) -> Layer:
+    """One head [size, size, 4] under a lamp beside the camera, in a square that is `_REGION` times the camera's picture."""
+    new = mesh.vertices.new_tensor
+    wide = moved_image_camera(camera, new([0.0]), new([1 / _REGION]), new([[0.0, 0.0]]))
+    fragments = rasterize(project(mesh.vertices, wide), topology.faces, (2 * size, 2 * size), perspective=True, cull="back")
+    lamp = camera.cam2world[0, :3, :3] @ F.normalize(new([-0.35, -0.45, -0.8]), dim=0)
+    light = 0.30 + 0.80 * (vertex_normals(mesh.vertices, topology.faces)[0] @ lamp).clamp_min(0)
+    tints = _tints(topology).to(light)
+    tints = torch.cat([tints[:, :3] * light[:, None], tints[:, 3:]], dim=1)  # [V, 4]
+
+    covered = fragments.face[0] >= 0  # [2S, 2S]
+    corners = topology.faces[fragments.face[0][covered]]  # [M, 3]: of covered pixels alone, they are few
+    picture = tints.new_zeros(*covered.shape, 4)
+    picture[covered] = (tints[corners] * fragments.barycentrics[0][covered][..., None]).sum(dim=1)
+    picture[_border(picture[..., 3] > _BORDER, size)] = new([*(level / 255 for level in FITTED), 0.8])
+    picture[..., :3] *= picture[..., 3:]  # colours times opacity may be averaged
+    picture = F.avg_pool2d(picture.permute(2, 0, 1)[None], 2)[0].permute(1, 2, 0)  # [S, S, 4]
+    straight = torch.cat([picture[..., :3] / picture[..., 3:].clamp_min(1e-6), picture[..., 3:]], dim=-1)
+    return np.asarray((straight.clamp(0, 1) * 255).round().byte().cpu().numpy())
+
+
+def _border(mask: Tensor, size: int) -> Tensor:
+    """The pixels on both sides of a mask's outline [2S, 2S], a four hundredth of the face thick; holes do not count."""
+    reach = max(1, round(size / _REGION / 400))
+    inside = mask.to(torch.float32)[None, None]
+    near = F.max_pool2d(inside, 2 * reach + 1, stride=1, padding=reach)
+    deep = 1 - F.max_pool2d(1 - inside, 2 * reach + 1, stride=1, padding=reach)
+    return (near > deep)[0, 0]
+
+
+def _tints(topology: Topology) -> Tensor:
+    """Colour and opacity of every vertex [V, 4]."""
+    tints = torch.tensor(_TINTS[""]).repeat(len(topology.guide_colors), 1)
+    for name, tint in _TINTS.items():
+        if name in topology.regions:
+            tints[topology.regions[name].cpu()] = torch.tensor(tint)
+    return tints
+
+
+def _lay_lines(
+    picture: Image.Image, head: HeadModel, fit: HeadFit, mesh: HeadMesh, frame: CropFrame, found: Points | None, style: OverlayStyle
+) -> None:
+    """Landmarks, gaze and the crop's border, drawn twice as large and shrunk."""
+    width = max(1.5, frame.side / 320)
+    margin = frame.side * 0.3 + 4 * width
+    left, top = max(0, math.floor(frame.left - margin)), max(0, math.floor(frame.top - margin))
+    right = min(picture.width, math.ceil(frame.left + frame.side + margin))
+    bottom = min(picture.height, math.ceil(frame.top + frame.side + margin))
+    if left >= right or top >= bottom:
+        return
+    part = picture.crop((left, top, right, bottom))
+    pen = _Pen(part.resize((2 * part.width, 2 * part.height), Image.Resampling.BICUBIC), (left, top), 2 * width)
+    if style.frame:
+        corners = [(0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0), (0.0, 0.0)]
+        pen.line(np.array([(frame.left + x * frame.side, frame.top + y * frame.side) for x, y in corners]), FRAME, 1.0, edge=True)
+    if style.landmarks:
+        _draw_landmarks(pen, head, fit, mesh, frame, found)
+    if style.gaze:
+        for start, end in gaze_rays(head, fit, mesh):
+            pen.arrow(frame.to_photo(start), frame.to_photo(end), GAZE)
+    smooth = pen.image.resize(part.size, Image.Resampling.BOX)
+    picture.paste(Image.composite(smooth, part, pen.mask.resize(part.size, Image.Resampling.BOX).point(lambda level: 255 if level else 0)), (left, top))
+
+
+def _draw_landmarks(pen: _Pen, head: HeadModel, fit: HeadFit, mesh: HeadMesh, frame: CropFrame, found: Points | None) -> None:
+    dense = getattr(head, "identifier", "").startswith("procedural")
+    points = dense_embedding(head).place(mesh.vertices.cpu()) if dense else mesh.landmarks.cpu()
+    shown = frame.to_photo(_unit(points, fit.camera)[0])
+    for chain in DENSE_CHAINS if dense else LANDMARK_CHAINS:
+        pen.line(shown[list(chain)], FITTED, 0.8)
+    if found is None:
+        return
+    for point in found[:IRIS_START]:
+        pen.dot(point, DETECTED, 0.75)
+    for point in found[IRIS_START:]:
+        pen.dot(point, GAZE, 0.9)
+
+
+def gaze_rays(head: HeadModel, fit: HeadFit, mesh: HeadMesh, length: float = 0.22) -> list[tuple[Points, Points]]:
+    """Where the lines of sight of one head begin and end, unit coordinates [2] each; left eye first.
+
+    Args:
+        head: its topology names the irises, or eyes.
+        fit: one head.
+        mesh: the posed head.
+        length: world units.
+    """
+    regions, rays = head.topology.regions, []
+    turn = axis_angle_to_matrix(fit.params.pose[0])  # [5, 3, 3]
+    for side, joint in (("left", Joint.LEFT_EYE), ("right", Joint.RIGHT_EYE)):
+        region = regions.get(f"{side}_pupil", regions.get(f"{side}_iris", regions.get(f"{side}_eye")))
+        if region is None:
+            continue
+        start = mesh.vertices[0, region].mean(dim=0)
+        ahead = (turn[Joint.GLOBAL] @ turn[Joint.NECK] @ turn[joint])[:, 2]
+        start_shown, end_shown = _unit(torch.stack([start, start + length * ahead])[None], fit.camera)[0]
+        rays.append((start_shown, end_shown))
+    return rays
+
+
+def _unit(points: Tensor, camera: Camera) -> Points:
+    """World points [N, K, 3] in unit coordinates [N, K, 2]."""
+    return ((project(points.to(camera.cam2world), camera)[..., :2] + 1) / 2).double().cpu().numpy()
+
+
+class _Pen:
+    """Draws on an enlarged part of a picture, in the picture's coordinates, and remembers where."""
+
+    def __init__(self, image: Image.Image, corner: tuple[int, int], width: float) -> None:
+        self.image = image
+        self.mask = Image.new("L", image.size)
+        self._tools = (ImageDraw.Draw(image), ImageDraw.Draw(self.mask))
+        self._corner = np.array(corner)
+        self._width = width
+
+    def line(self, points: Points, color: tuple[int, int, int], width: float, *, edge: bool = False) -> None:
+        """A chain of lines through points [K, 2]; with a dark edge."""
+        places = [(float(x), float(y)) for x, y in 2 * (points - self._corner)]
+        wide = max(1, round(width * self._width))
+        for draw, paint in zip(self._tools, ((color, (0, 0, 0)), (255, 255)), strict=True):
+            if edge:
+                draw.line(places, fill=paint[1], width=wide + max(2, round(self._width)), joint="curve")
+            draw.line(places, fill=paint[0], width=wide, joint="curve")
+
+    def dot(self, point: Points, color: tuple[int, int, int], radius: float) -> None:
+        """A disc."""
+        (x, y), reach = 2 * (point - self._corner), radius * self._width
+        for draw, paint in zip(self._tools, (color, 255), strict=True):
+            draw.ellipse((x - reach, y - reach, x + reach, y + reach), fill=paint)
+
+    def arrow(self, start: Points, end: Points, color: tuple[int, int, int]) -> None:
+        """A line with a head; only a ring where it points at the viewer."""
+        along = end - start
+        length = float(np.linalg.norm(along))
+        self.dot(start, color, 1.1)
+        if 2 * length < 4 * self._width:
+            return
+        across = np.array([-along[1], along[0]]) / length
+        size = min(2.5 * self._width, 0.7 * length)
+        back = end - along / length * size
+        self.line(np.stack([start, back]), color, 1.2)
+        tip = [tuple(map(float, 2 * (point - self._corner))) for point in (end, back + 0.5 * size * across, back - 0.5 * size * across)]
+        for draw, paint in zip(self._tools, (color, 255), strict=True):
+            draw.polygon(tip, fill=paint)
+
+
+def _lay_legend(picture: Image.Image, lines: Sequence[str], frame: CropFrame) -> None:
+    """Figures on a dark plate under the crop, or in its lower corner where there is no room."""
+    height = round(min(max(frame.side / 28, 11), 64, max(picture.height / 12, 8)))
+    font = ImageFont.load_default(height)
+    text, gap = "\n".join(lines), max(2, height // 3)
+    draw = ImageDraw.Draw(picture)
+    edges = draw.multiline_textbbox((0, 0), text, font=font, spacing=gap)
+    width, tall = math.ceil(edges[2]) + 2 * gap, math.ceil(edges[3]) + 2 * gap
+    bottom = frame.top + frame.side
+    under, above = bottom + gap + tall <= picture.height, frame.top - gap - tall >= 0
+    top = bottom + gap if under else frame.top - gap - tall if above else min(bottom, picture.height) - tall - gap
+    left = min(max(frame.left, 0) + (0 if under or above else gap), picture.width - width)
+    corner = (max(0, round(left)), max(0, round(top)))
+    plate = Image.new("RGB", (width, tall), (16, 20, 28))
+    picture.paste(plate, corner, Image.new("L", plate.size, 190))
+    draw.multiline_text((corner[0] + gap, corner[1] + gap), text, font=font, fill=(240, 244, 250), spacing=gap)
