@@ -75,9 +75,11 @@ def portraits(
       next3d data portraits photos faces.zip --faces all --matte --head flame
     """
     from next3d.tracking.face_mesh import DetectorSettings
+    from next3d.tracking.importers import FORMATS
     from next3d.tracking.job import JobSettings, track_dataset
     from next3d.tracking.settings import ImportSettings, TrackingSettings
 
+    (kind,) = (name for name in FORMATS if name == import_format)
     settings = TrackingSettings(
         resolution=resolution,
         faces="all" if faces == "all" else "largest",
@@ -87,7 +89,7 @@ def portraits(
         matte=matte,
         fps=fps,
         every=every,
-        imported=ImportSettings(folder=import_heads, kind=import_format) if import_heads else None,
+        imported=ImportSettings(folder=import_heads, kind=kind) if import_heads else None,
     )
     job = JobSettings(workers=workers or physical_cores(), engine=engine, force=force)
     start = time.perf_counter()

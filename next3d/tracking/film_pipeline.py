@@ -20,6 +20,7 @@ from next3d.tracking.canonical import canonical
 from next3d.tracking.clip import fit_clip
 from next3d.tracking.cuts import SIGNATURE_SIZE, find_shots, frame_signature
 from next3d.tracking.films import Film, open_film
+from next3d.tracking.foreign import MISSING, imported_shot
 from next3d.tracking.pipeline import PortionMaker, Tools, standard_camera
 from next3d.tracking.quality import judge
 from next3d.tracking.results import Portion, Row
@@ -94,29 +95,37 @@ def shots_of(looks: Arrays, fps: float) -> list[range]:
     return find_shots(points, np.isfinite(points[:, 0, 0].astype(np.float64)), looks["signatures"], fps=fps)
 
 
-def fit_shot(points: Points, score: npt.NDArray[np.generic], plan: FilmPlan, tools: Tools) -> dict[str, npt.NDArray[np.generic]]:
+def fit_shot(
+    points: Points, score: npt.NDArray[np.generic], first: int, plan: FilmPlan, tools: Tools
+) -> dict[str, npt.NDArray[np.generic]]:
     """One person's head in every frame of a shot.
 
     Args:
         points: [T, 478, 3], photo coordinates, NaN where no face is seen.
         score: [T], of the detector.
+        first: number of the shot's first frame in the film.
         plan: the film.
         tools: head model and settings.
 
     Returns:
-        `frames` [T, 3] (left, top, side of the crops), `points`, `score`, `label` [T, 25], `error` [T] and the fields of head parameters.
+        `frames` [T, 3] (left, top, side of the crops), `points`, `score`, `there` [T] (a head was fitted or
+        imported), `label` [T, 25], `error` [T] and the fields of head parameters.
     """
     found = [crop_frame(face) if np.isfinite(face).all() else None for face in points]
     frames = smooth_frames(found, plan.fps)
-    seen = np.array([frame is not None for frame in found])
-    units = np.stack([frame.to_unit(face) for frame, face in zip(frames, points, strict=True)])
-    with torch.no_grad():
-        fit = fit_clip(tools.head, torch.from_numpy(units).float(), torch.from_numpy(seen), standard_camera(len(units)), plan.fps)
-        fit = canonical(tools.head, fit)
+    there: Sequence[bool] = [True] * len(points)
+    if tools.imported is not None:
+        fit, there = imported_shot(tools.head, tools.imported, plan.item.name, first, frames, points)
+    else:
+        seen = torch.tensor([frame is not None for frame in found])
+        units = torch.from_numpy(np.stack([frame.to_unit(face) for frame, face in zip(frames, points, strict=True)])).float()
+        with torch.no_grad():
+            fit = canonical(tools.head, fit_clip(tools.head, units, seen, standard_camera(len(units)), plan.fps))
     return {
         "frames": np.array([(frame.left, frame.top, frame.side) for frame in frames]),
         "points": points.astype(np.float32),
         "score": score,
+        "there": np.array(there),
         "label": fit.camera.to_label().numpy(),
         "error": fit.error.numpy(),
         **{name: getattr(fit.params, name).numpy() for name in ("shape", "expression", "pose", "translation", "scale")},
@@ -149,6 +158,9 @@ def cut_frames(plan: FilmPlan, start: int, shot: Arrays, tools: Tools) -> Portio
                 bridged=bridged,
                 notes=plan.notes,
             )
+            if not shot["there"][index]:
+                portion.rows.append(replace(row, crop=frame, problem=f"{plan.item.name} frame {start + index}: {MISSING}."))
+                continue
             face = Face(points, float(shot["score"][index]))
             quality = None if bridged else judge(pixels, face, frame, alone, resolution=settings.resolution, limits=settings.limits)
             portion.keep(row, pixels, frame, alone, frame.to_unit(points), quality)

@@ -15,14 +15,17 @@ from pathlib import Path
 
 from dnnlib.errors import UserError
 from dnnlib.files import FolderClaim, make_output_folder, remove_leftovers
+from next3d.head.model import LinearHeadModel
 from next3d.media.portrait_files import check_target
+from next3d.tracking.face_mesh import SMALLEST, face_mesh_problem, open_detector
 from next3d.tracking.film_pipeline import FilmPlan, joined, plan_film, shots_of
+from next3d.tracking.importers import open_heads
 from next3d.tracking.pipeline import shared_head
 from next3d.tracking.pool import Engine, run_local
 from next3d.tracking.results import load_arrays
 from next3d.tracking.settings import TrackingSettings
 from next3d.tracking.sources import Item, find_items
-from next3d.tracking.units import CutUnit, LookUnit, PhotoUnit, ShotUnit, Unit, Workplace, cut_units, look_units, photo_units, shot_unit
+from next3d.tracking.units import LookUnit, PhotoUnit, ShotUnit, Unit, Workplace, cut_units, look_units, photo_units, shot_unit
 from next3d.tracking.writing import Clip, Outcome, Summary, write_outcome
 
 Progress = Callable[[int, int], None]
@@ -62,12 +65,25 @@ def track_dataset(
     check_target(target, force=job.force)
     items = find_items(source)
     head = shared_head(settings.head)
+    check_tools(settings, head)
     with work_folder(target) as folder, _engine(job.engine) as engine:
         place = Workplace(folder, settings, settings.key(head.fingerprint()))
         outcome = _Foreman(place, engine, job.workers, progress or (lambda done, total: None)).work(items)
         summary = write_outcome(outcome, place, target, head, force=job.force)
         shutil.rmtree(folder, ignore_errors=True)
     return summary
+
+
+def check_tools(settings: TrackingSettings, head: LinearHeadModel) -> None:
+    """Raise UserError, before any work, where every photo would end with it."""
+    problem = face_mesh_problem(SMALLEST)
+    if problem is not None:
+        raise UserError(f"photos and films: tracking {problem}")
+    if settings.imported is not None:
+        open_heads(settings.imported.folder, settings.imported.kind, head)
+    if settings.detector.task is not None:
+        with open_detector(settings.detector):
+            pass
 
 
 @contextmanager
@@ -170,6 +186,3 @@ class _Foreman:
     def _step(self, size: int) -> None:
         self.done += size
         self.progress(self.done, self.total)
-
-
-__all__ = ["CutUnit", "JobSettings", "Summary", "track_dataset", "work_folder"]

@@ -28,6 +28,8 @@ from next3d.tracking.choice import choose_faces
 from next3d.tracking.eyes import fit_eyes
 from next3d.tracking.face_mesh import Detector, open_detector
 from next3d.tracking.fit import fit_heads
+from next3d.tracking.foreign import MISSING, imported_head
+from next3d.tracking.importers import HeadFiles, open_heads
 from next3d.tracking.matte import Matte, open_matte
 from next3d.tracking.quality import Quality, judge, no_face
 from next3d.tracking.results import Portion, Row, Table
@@ -60,6 +62,12 @@ class Tools:
     def detector(self) -> Detector:
         """Finds faces; raises UserError where MediaPipe is missing."""
         return self._stack.enter_context(open_detector(self.settings.detector))
+
+    @cached_property
+    def imported(self) -> HeadFiles | None:
+        """Another tracker's results, where they are to be used; raises UserError where there are none."""
+        wanted = self.settings.imported
+        return None if wanted is None else open_heads(wanted.folder, wanted.kind, self.head)
 
     @cached_property
     def matte(self) -> Matte:
@@ -148,16 +156,31 @@ class PortionMaker:
         """Fit, judge and cut out some faces; rows that are complete already keep their place among them."""
         faces = [one for one in found if isinstance(one, FoundFace)]
         units = [one.frame.to_unit(one.face.points) for one in faces]
-        fit = fit_faces(self.tools.head, np.stack(units)) if faces else None
-        number = 0
+        fits = iter(self._fits(faces, np.stack(units))) if faces else iter(())
         for one in found:
+            fit = None if isinstance(one, Row) else next(fits)
             if isinstance(one, Row):
                 self.rows.append(one)
-                continue
-            assert fit is not None  # there is a face
-            alone = fit[number : number + 1]
-            self.keep(one.row, one.photo, one.frame, alone, units[number], self._judge(one, alone))
-            number += 1
+            elif isinstance(fit, HeadFit):
+                self.keep(one.row, one.photo, one.frame, fit, one.frame.to_unit(one.face.points), self._judge(one, fit))
+            else:
+                self.rows.append(replace(one.row, crop=one.frame, problem=str(fit)))
+
+    def _fits(self, faces: Sequence[FoundFace], units: Points) -> list[HeadFit | UserError]:
+        """One head for each face, or why there is none."""
+        files, head = self.tools.imported, self.tools.head
+        if files is None:
+            fit = fit_faces(head, units)
+            return [fit[index : index + 1] for index in range(len(faces))]
+        fits: list[HeadFit | UserError] = []
+        for one in faces:
+            try:
+                if one.row.face:  # other trackers have one face per photo: the largest
+                    raise UserError(f"{one.row.source} #{one.row.face + 1}: {MISSING}.")
+                fits.append(imported_head(head, files, one.row.source, None, one.frame, one.face.points))
+            except UserError as error:
+                fits.append(error)
+        return fits
 
     def _judge(self, one: FoundFace, fit: HeadFit) -> Quality:
         return judge(one.photo, one.face, one.frame, fit, resolution=self.tools.settings.resolution, limits=self.tools.settings.limits)

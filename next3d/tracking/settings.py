@@ -10,6 +10,7 @@ from pathlib import Path
 from dnnlib.errors import ConfigError
 from next3d.tracking.choice import Choice
 from next3d.tracking.face_mesh import DetectorSettings
+from next3d.tracking.importers import Format
 from next3d.tracking.quality import QualityLimits
 from next3d.version import VERSION
 
@@ -23,8 +24,7 @@ class ImportSettings:
     """Another tracker's parameter files in place of a fit."""
 
     folder: Path
-    kind: str
-    """One of `next3d.tracking.importers.FORMATS`."""
+    kind: Format
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -130,7 +130,8 @@ class ShotUnit:
         found = joined([load_arrays(place.path(look)) for look in self.looks])
         begin = self.looks[0].first
         rows = slice(self.first - begin, self.last - begin)
-        save_arrays(place.path(self), fit_shot(found["points"][rows].astype(np.float64), found["score"][rows], self.plan, tools))
+        points = found["points"][rows].astype(np.float64)
+        save_arrays(place.path(self), fit_shot(points, found["score"][rows], self.first, self.plan, tools))
 
     def alone(self) -> Sequence[Unit]:
         return [self]
