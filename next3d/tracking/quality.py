@@ -24,9 +24,10 @@ TOO_BLURRED = "too blurred"
 EXTREME_POSE = "extreme pose"
 POOR_FIT = "poor fit"
 PARTLY_OUTSIDE = "partly outside"
+OCCLUDED = "occluded or unclear"
 TOO_DARK = "too dark"
 TOO_BRIGHT = "too bright"
-REASONS = (NO_FACE, UNSURE, TOO_SMALL, TOO_BLURRED, EXTREME_POSE, POOR_FIT, PARTLY_OUTSIDE, TOO_DARK, TOO_BRIGHT)
+REASONS = (NO_FACE, UNSURE, TOO_SMALL, TOO_BLURRED, EXTREME_POSE, POOR_FIT, PARTLY_OUTSIDE, OCCLUDED, TOO_DARK, TOO_BRIGHT)
 """Everything that `judge` may say, and `no_face`."""
 
 EYE_CORNERS = (33, 263)
@@ -39,20 +40,23 @@ class QualityLimits:
 
     smallest_crop: float = 64
     """Side of the crop in photo pixels."""
-    smallest_share: float = 0.25
-    """Side of the crop in photo pixels as a part of the resolution that is written: a quarter is an enlargement by four."""
-    least_sharpness: float = 0.02
-    """See `Measures.sharpness`."""
-    largest_yaw: float = math.radians(75)
-    largest_pitch: float = math.radians(50)
-    largest_roll: float = math.radians(75)
-    largest_error: float = 0.08
-    """Mean distance of fitted and detected points as a part of the distance of the outer eye corners."""
-    largest_outside: float = 0.35
+    smallest_share: float = 0.24
+    """Side of the crop in photo pixels as a part of the resolution that is written: enlarged by up to about four."""
+    least_sharpness: float = 0.014
+    """See `Measures.sharpness`; about a Gaussian blur of 2.5 % of the distance of the outer eye corners."""
+    largest_yaw: float = math.radians(62)
+    """Beyond it MediaPipe's points, and the fit with them, fall behind the head: 5° at 65°, 10° at 75°."""
+    largest_pitch: float = math.radians(45)
+    largest_roll: float = math.radians(60)
+    largest_error: float = 0.045
+    """See `Measures.error`."""
+    largest_spread: float = 0.03
+    """See `Measures.spread`; for a frontal face, and up to twice that for one in profile."""
+    largest_outside: float = 0.45
     """Part of the crop beyond the photo."""
     largest_face_outside: float = 0.08
     """Part of the face's points beyond the photo."""
-    least_score: float = 0.3
+    least_score: float = 0.5
     """The detector's own score."""
     darkest: float = 0.06
     """Mean brightness of the face, 0 black, 1 white."""
@@ -76,7 +80,10 @@ class Measures:
     roll: float
     """Positive turns the head anticlockwise in the picture."""
     error: float
-    """Mean distance of the fitted from the detected points, as a part of the distance of the outer eye corners."""
+    """Mean distance of the fitted from the detected points in the picture, as a part of the distance of the outer eye corners in space,
+    which turning the head leaves alone."""
+    spread: float | None
+    """How far several looks of the detector disagree, mean over the points, as a part of the same distance; None after a single look."""
     outside: float
     """Part of the crop that lies beyond the photo."""
     face_outside: float
@@ -142,16 +149,18 @@ def measure(photo: Pixels, face: Face, frame: CropFrame, fit: HeadFit) -> Measur
     height, width = photo.shape[:2]
     yaw, pitch, roll = (float(angle) for angle in view_angles(fit)[0])
     right, left = face.points[list(EYE_CORNERS)]
+    eyes, span = float(np.hypot(*(left - right)[:2])), max(float(np.linalg.norm(left - right)), 1e-6)
     luminance = _inner_face(photo, face.points)
     beyond = (face.points[:, :2] < 0).any(1) | (face.points[:, :2] > (width, height)).any(1)
     return Measures(
         crop=frame.side,
-        eyes=float(np.hypot(*(left - right)[:2])),
+        eyes=eyes,
         sharpness=sharpness(luminance),
         yaw=yaw,
         pitch=pitch,
         roll=roll,
-        error=float(fit.error[0]),
+        error=float(fit.error[0]) * eyes / span,
+        spread=None if face.spread is None else float(face.spread.mean()) / span,
         outside=_part_outside(frame, width, height),
         face_outside=float(beyond.mean()),
         score=face.score,
@@ -195,37 +204,56 @@ def _inner_face(photo: Pixels, points: Points) -> npt.NDArray[np.float32]:
 
 
 def sharpness(luminance: npt.NDArray[np.float32]) -> float:
-    """Variance of the Laplacian of a picture [H, W] divided by the picture's own variance: no unit, blind to contrast and brightness."""
-    variance = float(luminance.var()) if luminance.size else 0.0
-    if min(luminance.shape) < 4 or variance < 1e-6:
+    """How much fine detail a picture [H, W] has, without a unit and blind to contrast and brightness; noise is estimated and taken off.
+
+    The variance of the Laplacian (a usual measure of focus: Pertuz et al., "Analysis of focus measure operators", 2013, LAPV) of the
+    slightly smoothed picture, divided by the picture's own variance. Noise: Immerkaer, "Fast noise variance estimation", 1996, with a
+    median instead of the mean, so that edges do not count as noise.
+    """
+    if min(luminance.shape) < 8:
         return 0.0
-    middle = luminance[1:-1, 1:-1]
-    laplacian = luminance[:-2, 1:-1] + luminance[2:, 1:-1] + luminance[1:-1, :-2] + luminance[1:-1, 2:] - 4 * middle
-    return float(laplacian.var()) / variance
+    noise = float(np.median(np.abs(_filtered(luminance, (1, -2, 1)))) / 0.6745 / 6)
+    variance = float(luminance.var()) - noise**2
+    if variance < 1e-6:
+        return 0.0
+    smooth = _filtered(luminance, (0.25, 0.5, 0.25))
+    laplacian = smooth[:-2, 1:-1] + smooth[2:, 1:-1] + smooth[1:-1, :-2] + smooth[1:-1, 2:] - 4 * smooth[1:-1, 1:-1]
+    return max(float(laplacian.var()) - _NOISE_GAIN * noise**2, 0.0) / variance
+
+
+_NOISE_GAIN = 0.5859375
+"""Variance of white noise of variance one after that smoothing and the Laplacian: the sum of the squared coefficients of both together."""
+
+
+def _filtered(picture: npt.NDArray[np.float32], taps: tuple[float, float, float]) -> npt.NDArray[np.float32]:
+    """A picture [H, W] under three taps along both axes: [H - 2, W - 2]."""
+    rows = taps[0] * picture[:-2] + taps[1] * picture[1:-1] + taps[2] * picture[2:]
+    return taps[0] * rows[:, :-2] + taps[1] * rows[:, 1:-1] + taps[2] * rows[:, 2:]
 
 
 def _part_outside(frame: CropFrame, width: int, height: int) -> float:
     across = max(min(frame.left + frame.side, width) - max(frame.left, 0.0), 0.0)
     down = max(min(frame.top + frame.side, height) - max(frame.top, 0.0), 0.0)
-    return 1 - across * down / frame.side**2
+    return max(1 - across * down / frame.side**2, 0.0)
 
 
 def _verdict(measures: Measures, resolution: int, limits: QualityLimits) -> tuple[float, tuple[str, ...]]:
     """Score and reasons. Each aspect has a mark: 0 at its limit, 1 where it is as good as it gets; the score is their product."""
-    m = measures
-    smallest = max(limits.smallest_crop, limits.smallest_share * resolution)
+    m, li = measures, limits
+    smallest = max(li.smallest_crop, li.smallest_share * resolution)
     marks = [
-        (UNSURE, _mark(m.score, limits.least_score, 0.9)),
+        (UNSURE, _mark(m.score, li.least_score, 0.9)),
         (TOO_SMALL, _mark(m.crop, smallest, max(resolution, 4 * smallest))),
-        (TOO_BLURRED, _mark(m.sharpness, limits.least_sharpness, 8 * limits.least_sharpness)),
-        (EXTREME_POSE, _mark(abs(m.yaw), limits.largest_yaw, 0.25)),
-        (EXTREME_POSE, _mark(abs(m.pitch), limits.largest_pitch, 0.2)),
-        (EXTREME_POSE, _mark(abs(m.roll), limits.largest_roll, 0.3)),
-        (POOR_FIT, _mark(m.error, limits.largest_error, 0.015)),
-        (PARTLY_OUTSIDE, _mark(m.outside, limits.largest_outside, 0.02)),
-        (PARTLY_OUTSIDE, _mark(m.face_outside, limits.largest_face_outside, 0.0)),
-        (TOO_DARK, _mark(m.brightness, limits.darkest, 0.25)),
-        (TOO_BRIGHT, _mark(m.brightness, limits.brightest, 0.75)),
+        (TOO_BLURRED, _mark(m.sharpness, li.least_sharpness, 5 * li.least_sharpness)),
+        (EXTREME_POSE, _mark(abs(m.yaw), li.largest_yaw, 0.25)),
+        (EXTREME_POSE, _mark(abs(m.pitch), li.largest_pitch, 0.2)),
+        (EXTREME_POSE, _mark(abs(m.roll), li.largest_roll, 0.3)),
+        (POOR_FIT, _mark(m.error, li.largest_error, 0.013)),
+        (OCCLUDED, 1.0 if m.spread is None else _mark(m.spread, li.largest_spread * (1 + abs(math.sin(m.yaw))), 0.012)),
+        (PARTLY_OUTSIDE, _mark(m.outside, li.largest_outside, 0.03)),
+        (PARTLY_OUTSIDE, _mark(m.face_outside, li.largest_face_outside, 0.0)),
+        (TOO_DARK, _mark(m.brightness, li.darkest, 0.2)),
+        (TOO_BRIGHT, _mark(m.brightness, li.brightest, 0.8)),
     ]
     reasons = tuple(dict.fromkeys(reason for reason, mark in marks if mark <= 0))
     return math.prod(max(mark, 0.0) ** 0.5 for _, mark in marks), reasons
