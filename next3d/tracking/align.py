@@ -159,7 +159,8 @@ def _mirrored(image: npt.NDArray[np.uint8], first: int, count: int, *, axis: int
 def _fade_outside(crop: Image.Image, frame: CropFrame, shape: tuple[int, ...]) -> Pixels:
     """Blur a crop beyond the borders of a photo [H, W, ...]; inside it stays as it is."""
     inner = np.asarray(crop)
-    across, down = (_distance_outside(start, frame.side, size, crop.width) for start, size in ((frame.left, shape[1]), (frame.top, shape[0])))
+    across = _distance_outside(frame.left, frame.side, shape[1], crop.width)
+    down = _distance_outside(frame.top, frame.side, shape[0], crop.width)
     if not (across.any() or down.any()):
         return inner
     distance = np.hypot(across[None, :], down[:, None])  # [R, R], crop sides

@@ -1,7 +1,7 @@
 """From the frame in which a head was fitted to EG3D's canonical one (docs/tracking.md, "Crop, camera and the canonical frame").
 
-There every head sits in the same place, turned the same way, and the camera, 2.7 from the origin, carries the pose. A similarity of the world
-(rotation, scale, shift) takes one frame to the other; cameras move along, so the pictures stay what they were.
+There every head sits in the same place, turned the same way, and the camera, 2.7 from the origin, carries the pose. A similarity of
+the world (rotation, scale, shift) takes one frame to the other; cameras move along, so the pictures stay what they were.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from next3d.types import Camera
 
 FACE_MIDDLE = (0.0, 0.0, 0.2)
 """Where the canonical frame has the middle of a face (mean of eyes, tip of the nose and corners of the mouth), world units: the point that
-EG3D's orbit videos look at. The lines of sight of the two labels that we have meet within 0.015 of it."""
+EG3D's orbit videos look at. The lines of sight of the two labels that were at hand meet within 0.015 of it."""
 DEFAULT_PITCH = -0.08
-"""Global rotation of the default head about x, radians, when EG3D's labels say that a camera looks straight at a face: less than 0 lifts the
-chin. From two photos with labels, and from FLAME's landmarks, each known to about 0.05 (docs/tracking.md)."""
+"""Global rotation about x that the canonical frame gives to the default head, radians; less than 0 lifts the chin. What EG3D's labels call
+straight ahead is that much above what this head does. From two photos with labels and from FLAME's landmarks (docs/tracking.md)."""
 _INNER = slice(17, 68)
 """Of the 68 landmarks: all but the outline."""
 

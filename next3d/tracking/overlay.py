@@ -36,10 +36,10 @@ DENSE_CHAINS = (
     (70, 63, 105, 66, 107),
     (300, 293, 334, 296, 336),
     (168, 6, 197, 195, 5, 4),
-    (469, 470, 471, 472, 469),
-    (474, 475, 476, 477, 474),
 )
-"""Lids, lips, brows, the bridge of the nose and irises among the 478 points."""
+"""Lids, lips, brows and the bridge of the nose among the 478 points."""
+IRISES = ((469, 470, 471, 472), (474, 475, 476, 477))
+"""Points around the irises among them."""
 LANDMARK_CHAINS = (
     (36, 37, 38, 39, 40, 41, 36),
     (42, 43, 44, 45, 46, 47, 42),
@@ -49,7 +49,7 @@ LANDMARK_CHAINS = (
     (22, 23, 24, 25, 26),
     (27, 28, 29, 30),
 )
-"""The same among the 68 landmarks, which have no irises."""
+"""The same chains among the 68 landmarks."""
 
 FITTED, DETECTED, GAZE, FRAME = (64, 224, 255), (255, 222, 64), (255, 84, 84), (255, 255, 255)
 _TINTS = {
@@ -117,13 +117,13 @@ def draw_overlay(
         meshes = head(fit.params)
         if style.mesh:
             for number, frame in enumerate(scaled):
-                _lay_mesh(picture, _one(meshes, number), _one(fit.camera, number), head.topology, frame)
+                _lay_mesh(picture, meshes[number : number + 1], fit.camera[number : number + 1], head.topology, frame)
         for number, frame in enumerate(scaled):
             points = None if found is None else found[number][:, :2] * scale
-            _lay_lines(picture, head, _one(fit, number), _one(meshes, number), frame, points, style)
+            _lay_lines(picture, head, fit[number : number + 1], meshes[number : number + 1], frame, points, style)
     if style.legend:
         for number, frame in enumerate(scaled):
-            _lay_legend(picture, legend_lines(head, _one(fit, number)), frame)
+            _lay_legend(picture, legend_lines(head, fit[number : number + 1]), frame)
     return np.asarray(picture)
 
 
@@ -156,24 +156,25 @@ def _blink(head: HeadModel, fit: HeadFit) -> str:
     return f"  blink {shut[0]:.2f} {shut[1]:.2f}"
 
 
-def _one(bundle, number: int):  # type: ignore[no-untyped-def]
-    """One row of a bundle, as a batch of one."""
-    return bundle[slice(number, number + 1)]
-
-
 def _lay_mesh(picture: Image.Image, mesh: HeadMesh, camera: Camera, topology: Topology, frame: CropFrame) -> None:
     """The shaded mesh, half transparent, with a line around the face."""
     side = frame.side * _REGION
     left, top = frame.left - (side - frame.side) / 2, frame.top - (side - frame.side) / 2
-    box = (max(0, math.floor(left)), max(0, math.floor(top)), min(picture.width, math.ceil(left + side)), min(picture.height, math.ceil(top + side)))
-    if box[0] >= box[2] or box[1] >= box[3]:
+    box = _inside(picture, left, top, side)
+    if box is None:
         return
     layer = Image.fromarray(mesh_layer(mesh, camera, topology, max(16, min(_MESH_SIZE, round(side)))))
     ratio = layer.width / side
-    seen = ((box[0] - left) * ratio, (box[1] - top) * ratio, (box[2] - left) * ratio, (box[3] - top) * ratio)
-    seen = tuple(min(max(edge, 0.0), float(layer.width)) for edge in seen)
-    shown = layer.resize((box[2] - box[0], box[3] - box[1]), Image.Resampling.BILINEAR, box=seen)
+    x0, y0, x1, y1 = (min(max((edge - start) * ratio, 0.0), float(layer.width)) for edge, start in zip(box, (left, top) * 2, strict=True))
+    shown = layer.resize((box[2] - box[0], box[3] - box[1]), Image.Resampling.BILINEAR, box=(x0, y0, x1, y1))
     picture.paste(shown.convert("RGB"), box[:2], shown.getchannel("A"))
+
+
+def _inside(picture: Image.Image, left: float, top: float, side: float) -> tuple[int, int, int, int] | None:
+    """The whole pixels of a square that lie in a picture: left, top, right, bottom; None where there are none."""
+    x0, y0 = max(0, math.floor(left)), max(0, math.floor(top))
+    x1, y1 = min(picture.width, math.ceil(left + side)), min(picture.height, math.ceil(top + side))
+    return (x0, y0, x1, y1) if x0 < x1 and y0 < y1 else None
 
 
 def mesh_layer(mesh: HeadMesh, camera: Camera, topology: Topology, size: int) -> Layer:
@@ -221,13 +222,11 @@ def _lay_lines(
     """Landmarks, gaze and the crop's border, drawn twice as large and shrunk."""
     width = max(1.5, frame.side / 320)
     margin = frame.side * 0.3 + 4 * width
-    left, top = max(0, math.floor(frame.left - margin)), max(0, math.floor(frame.top - margin))
-    right = min(picture.width, math.ceil(frame.left + frame.side + margin))
-    bottom = min(picture.height, math.ceil(frame.top + frame.side + margin))
-    if left >= right or top >= bottom:
+    box = _inside(picture, frame.left - margin, frame.top - margin, frame.side + 2 * margin)
+    if box is None:
         return
-    part = picture.crop((left, top, right, bottom))
-    pen = _Pen(part.resize((2 * part.width, 2 * part.height), Image.Resampling.BICUBIC), (left, top), 2 * width)
+    part = picture.crop(box)
+    pen = _Pen(part.resize((2 * part.width, 2 * part.height), Image.Resampling.BICUBIC), box[:2], 2 * width)
     if style.frame:
         corners = [(0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0), (0.0, 0.0)]
         pen.line(np.array([(frame.left + x * frame.side, frame.top + y * frame.side) for x, y in corners]), FRAME, 1.0, edge=True)
@@ -237,7 +236,8 @@ def _lay_lines(
         for start, end in gaze_rays(head, fit, mesh):
             pen.arrow(frame.to_photo(start), frame.to_photo(end), GAZE)
     smooth = pen.image.resize(part.size, Image.Resampling.BOX)
-    picture.paste(Image.composite(smooth, part, pen.mask.resize(part.size, Image.Resampling.BOX).point(lambda level: 255 if level else 0)), (left, top))
+    drawn = pen.mask.resize(part.size, Image.Resampling.BOX).point(lambda level: 255 if level else 0)
+    picture.paste(smooth, box[:2], drawn)
 
 
 def _draw_landmarks(pen: _Pen, head: HeadModel, fit: HeadFit, mesh: HeadMesh, frame: CropFrame, found: Points | None) -> None:
@@ -246,12 +246,21 @@ def _draw_landmarks(pen: _Pen, head: HeadModel, fit: HeadFit, mesh: HeadMesh, fr
     shown = frame.to_photo(_unit(points, fit.camera)[0])
     for chain in DENSE_CHAINS if dense else LANDMARK_CHAINS:
         pen.line(shown[list(chain)], FITTED, 0.8)
+    for ring in IRISES if dense else ():
+        pen.line(_ellipse(shown[list(ring)]), FITTED, 0.8)
     if found is None:
         return
     for point in found[:IRIS_START]:
         pen.dot(point, DETECTED, 0.75)
     for point in found[IRIS_START:]:
         pen.dot(point, GAZE, 0.9)
+
+
+def _ellipse(points: Points) -> Points:
+    """A closed chain through four points [4, 2] around a middle."""
+    angle = np.linspace(0, 2 * np.pi, 25)[:, None]
+    along, across = (points[0] - points[2]) / 2, (points[1] - points[3]) / 2
+    return np.asarray(points.mean(axis=0) + np.cos(angle) * along + np.sin(angle) * across)
 
 
 def gaze_rays(head: HeadModel, fit: HeadFit, mesh: HeadMesh, length: float = 0.22) -> list[tuple[Points, Points]]:
@@ -287,7 +296,7 @@ class _Pen:
     def __init__(self, image: Image.Image, corner: tuple[int, int], width: float) -> None:
         self.image = image
         self.mask = Image.new("L", image.size)
-        self._tools = (ImageDraw.Draw(image), ImageDraw.Draw(self.mask))
+        self._tools = ((ImageDraw.Draw(image), True), (ImageDraw.Draw(self.mask), False))
         self._corner = np.array(corner)
         self._width = width
 
@@ -295,16 +304,16 @@ class _Pen:
         """A chain of lines through points [K, 2]; with a dark edge."""
         places = [(float(x), float(y)) for x, y in 2 * (points - self._corner)]
         wide = max(1, round(width * self._width))
-        for draw, paint in zip(self._tools, ((color, (0, 0, 0)), (255, 255)), strict=True):
+        for draw, colored in self._tools:
             if edge:
-                draw.line(places, fill=paint[1], width=wide + max(2, round(self._width)), joint="curve")
-            draw.line(places, fill=paint[0], width=wide, joint="curve")
+                draw.line(places, fill=(0, 0, 0) if colored else 255, width=wide + max(2, round(self._width)), joint="curve")
+            draw.line(places, fill=color if colored else 255, width=wide, joint="curve")
 
     def dot(self, point: Points, color: tuple[int, int, int], radius: float) -> None:
         """A disc."""
         (x, y), reach = 2 * (point - self._corner), radius * self._width
-        for draw, paint in zip(self._tools, (color, 255), strict=True):
-            draw.ellipse((x - reach, y - reach, x + reach, y + reach), fill=paint)
+        for draw, colored in self._tools:
+            draw.ellipse((x - reach, y - reach, x + reach, y + reach), fill=color if colored else 255)
 
     def arrow(self, start: Points, end: Points, color: tuple[int, int, int]) -> None:
         """A line with a head; only a ring where it points at the viewer."""
@@ -317,14 +326,14 @@ class _Pen:
         size = min(2.5 * self._width, 0.7 * length)
         back = end - along / length * size
         self.line(np.stack([start, back]), color, 1.2)
-        tip = [tuple(map(float, 2 * (point - self._corner))) for point in (end, back + 0.5 * size * across, back - 0.5 * size * across)]
-        for draw, paint in zip(self._tools, (color, 255), strict=True):
-            draw.polygon(tip, fill=paint)
+        corners = 2 * (np.stack([end, back + 0.5 * size * across, back - 0.5 * size * across]) - self._corner)
+        for draw, colored in self._tools:
+            draw.polygon([(float(x), float(y)) for x, y in corners], fill=color if colored else 255)
 
 
 def _lay_legend(picture: Image.Image, lines: Sequence[str], frame: CropFrame) -> None:
     """Figures on a dark plate under the crop, or in its lower corner where there is no room."""
-    height = round(min(max(frame.side / 28, 11), 64, max(picture.height / 12, 8)))
+    height = round(min(max(frame.side / 32, 11), 64, max(picture.height / 12, 8)))
     font = ImageFont.load_default(height)
     text, gap = "\n".join(lines), max(2, height // 3)
     draw = ImageDraw.Draw(picture)
