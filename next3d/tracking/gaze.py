@@ -29,6 +29,9 @@ from next3d.types import Camera
 IRIS_POINTS = (tuple(range(IRIS_START + 5, IRIS_START + 10)), tuple(range(IRIS_START, IRIS_START + 5)))
 """The detector's points of the left and the right iris: centre, then towards +x, up, towards -x, down."""
 
+_NUDGE = 1e-2
+"""Radians by which an eye is turned to see how its iris moves."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class IrisReading:
@@ -53,8 +56,8 @@ class GazeSettings:
     """How far irises are trusted. Angles in radians."""
 
     reading: IrisReading = field(default_factory=lambda: FACE_MESH_READING)
-    noise: float = 0.05
-    """Of an iris in the picture, in radii of its eyeball."""
+    noise: tuple[float, float] = (0.05, 0.05)
+    """Of an iris in the picture, along the line of the eye's corners and across it, in radii of its eyeball."""
     ahead: tuple[float, float] = (0.2, 0.3)
     """Standard deviations of pitch and yaw around straight ahead."""
     together: tuple[float, float] = (0.02, 0.06)
@@ -65,6 +68,7 @@ class GazeSettings:
     """Gauss-Newton steps."""
 
 
+@torch.no_grad()
 def fit_gaze(head: LinearHeadModel, fit: HeadFit, points: Tensor, settings: GazeSettings | None = None) -> HeadFit:
     """Turn the eyes of fitted heads to where the detector sees the irises.
 
@@ -90,16 +94,14 @@ def fit_gaze(head: LinearHeadModel, fit: HeadFit, points: Tensor, settings: Gaze
     shown = in_picture(eyes.corners, fit.camera)
     reading = _Reading.of(settings.reading, shown)
     radius = eyes.radius * picture_scale(eyes.centre, fit.camera)  # in the picture, [N, 2]
-    trust = (weight / len(IRIS_POINTS[0])).sqrt() / (settings.noise * radius)
+    trust = (weight / len(IRIS_POINTS[0])).sqrt() / radius
 
-    def residuals(gaze: Tensor) -> Tensor:
+    def misses(gaze: Tensor) -> Tensor:
+        """By how much the irises of eyes turned by gaze [N, 2, 2] are missed, [N, 2, 10] in standard deviations."""
         seen = reading.read(in_picture(eyes.look(gaze), fit.camera))
-        iris = (seen - irises) * trust[..., None, None]
-        ahead = gaze / gaze.new_tensor(settings.ahead)
-        together = (gaze[:, 0] - gaze[:, 1]) / gaze.new_tensor(settings.together)
-        return torch.cat([iris.flatten(1), ahead.flatten(1), together], dim=1)
+        return (reading.along_and_down(seen - irises) * trust[..., None, None] / gaze.new_tensor(settings.noise)).flatten(2)
 
-    gaze = _gauss_newton(residuals, fit.params.pose.new_zeros(len(points), 2, 2), settings.steps)
+    gaze = _gauss_newton(misses, fit.params.pose.new_zeros(len(points), 2, 2), _prior(settings).to(points), settings.steps)
     pose = fit.params.pose.clone()
     pose[:, list(EYES)] = torch.cat([gaze, torch.zeros_like(gaze[..., :1])], dim=-1)
     pose[:, list(EYES)] = limit_pose(pose)[:, list(EYES)]
@@ -123,38 +125,47 @@ class _Reading:
     settings: IrisReading
     middle: Tensor
     """[N, 2, 1, 2]: between the eye's corners."""
-    outwards: Tensor
-    """[N, 2, 1, 2]: from the inner to the outer corner."""
+    axes: Tensor
+    """[N, 2, 2, 2]: unit vectors from the inner to the outer corner, and across it downwards."""
+    width: Tensor
+    """[N, 2, 1, 1]: distance of the corners."""
 
     @classmethod
     def of(cls, settings: IrisReading, corners: Tensor) -> _Reading:
         """From corners [N, 2, 2, 2] (outer, inner) in the picture."""
-        return cls(settings, corners.mean(dim=2, keepdim=True), corners[:, :, :1] - corners[:, :, 1:])
+        outwards = corners[:, :, 0] - corners[:, :, 1]
+        width = outwards.norm(dim=-1, keepdim=True)
+        along = outwards / width
+        down = torch.stack([-along[..., 1], along[..., 0]], dim=-1) * along.new_tensor([1.0, -1.0])[:, None]
+        return cls(settings, corners.mean(dim=2, keepdim=True), torch.stack([along, down], dim=2), width[..., None])
+
+    def along_and_down(self, offsets: Tensor) -> Tensor:
+        """Offsets [N, 2, P, 2] in the picture along the eye's axes."""
+        return offsets @ self.axes.transpose(-1, -2)
 
     def read(self, shown: Tensor) -> Tensor:
         """Where the detector would see irises whose points [N, 2, 5, 2] are shown in a picture: all five move with the first."""
-        how = self.settings
-        length = self.outwards.norm(dim=-1, keepdim=True)
-        along = self.outwards / length
-        down = torch.stack([-along[..., 1], along[..., 0]], dim=-1) * along.new_tensor([1.0, -1.0])[:, None, None]
-        offset = shown[:, :, :1] - self.middle
-        part_along, part_down = (offset * along).sum(-1, keepdim=True), (offset * down).sum(-1, keepdim=True)
-        moved = (how.gain_along - 1) * part_along + how.shift_outwards * length
-        sunk = (how.gain_across - 1) * part_down + how.shift_down * length
-        return shown + moved * along + sunk * down
+        how, offset = self.settings, self.along_and_down(shown[:, :, :1] - self.middle)
+        gain, shift = offset.new_tensor([how.gain_along, how.gain_across]), offset.new_tensor([how.shift_outwards, how.shift_down])
+        return shown + ((gain - 1) * offset + shift * self.width) @ self.axes
 
 
-def _gauss_newton(residuals: Callable[[Tensor], Tensor], start: Tensor, steps: int) -> Tensor:
-    """Least squares for every row of unknowns [N, ...] by itself; residuals are [N, R]."""
-    unknowns = start
-    basis = torch.eye(start[0].numel(), dtype=start.dtype, device=start.device).reshape(-1, *start.shape[1:])
+def _prior(settings: GazeSettings) -> Tensor:
+    """[4, 4], inverse covariance of both eyes' pitch and yaw: each near straight ahead, and near the other."""
+    ahead, together = torch.tensor(settings.ahead).pow(-2), torch.tensor(settings.together).pow(-2)
+    return torch.kron(torch.eye(2), torch.diag(ahead)) + torch.kron(torch.tensor([[1.0, -1.0], [-1.0, 1.0]]), torch.diag(together))
+
+
+def _gauss_newton(misses: Callable[[Tensor], Tensor], start: Tensor, prior: Tensor, steps: int) -> Tensor:
+    """Gaze [N, 2, 2] with the least squares of misses [N, 2, R], where an eye's depend on its own gaze alone, and of the prior [4, 4]."""
+    gaze = start
+    nudges = _NUDGE * torch.eye(2, dtype=gaze.dtype, device=gaze.device)
     for _ in range(steps):
-        columns = []
-        value = residuals(unknowns)
-        for direction in basis:
-            columns.append(torch.func.jvp(residuals, (unknowns,), (direction.expand_as(unknowns).contiguous(),))[1])
-        slope = torch.stack(columns, dim=2)  # [N, R, K]
-        square = slope.transpose(1, 2) @ slope
-        change = torch.linalg.solve(square, (slope.transpose(1, 2) @ value[..., None])[..., 0])
-        unknowns = unknowns - change.reshape(unknowns.shape).clamp(-0.4, 0.4)
-    return unknowns
+        value = misses(gaze)
+        slope = torch.stack([misses(gaze + nudge) - misses(gaze - nudge) for nudge in nudges], dim=3) / (2 * _NUDGE)  # [N, 2, R, 2]
+        square, pull = slope.transpose(2, 3) @ slope, (slope.transpose(2, 3) @ value[..., None]).flatten(1)
+        apart = torch.eye(2, dtype=gaze.dtype, device=gaze.device)
+        whole = torch.einsum("neij,ef->neifj", square, apart).flatten(3).flatten(1, 2)  # [N, 4, 4], one block per eye
+        change = torch.linalg.solve(whole + prior, pull + gaze.flatten(1) @ prior)
+        gaze = gaze - change.reshape(gaze.shape).clamp(-0.4, 0.4)
+    return gaze

@@ -94,6 +94,7 @@ def follow_gaze(head: LinearHeadModel, params: HeadParams) -> HeadParams:
     return replace(params, expression=expression)
 
 
+@torch.no_grad()
 def fit_lids(head: LinearHeadModel, fit: HeadFit, points: Tensor, settings: LidSettings | None = None) -> HeadFit:
     """Shut the eyes of fitted heads as far as the detector sees them shut.
 

@@ -25,7 +25,7 @@ from next3d.tracking.types import HeadFit
 from next3d.types import Camera
 from tests.flame_files import fake_flame
 
-PERFECT = GazeSettings(reading=IrisReading(), noise=0.005)
+PERFECT = GazeSettings(reading=IrisReading(), noise=(0.005, 0.005))
 PERFECT_LIDS = LidSettings(reading=LidReading(), noise=0.005)
 LID_ROWS = {"left": ((387, 386, 385), (373, 374, 380)), "right": ((160, 159, 158), (144, 145, 153))}
 """Of the 478 points: along the upper and the lower lid from the outer corner inwards."""
