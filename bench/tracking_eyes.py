@@ -81,5 +81,5 @@ def add_looking_down(report: Report, head: HeadModel, stills: Stills, fit: HeadF
     pitch = truth.pose[:, [Joint.LEFT_EYE, Joint.RIGHT_EYE], 0]
     found = blink_strengths(head, fit.params)
     down, other = found[opened & (pitch > _DOWN)], found[opened & (pitch <= _DOWN)]
-    note = f"mean strength found in {len(down)} open eyes that look down by more than {_DOWN:g} rad; in other open eyes {float(other.mean()):.2f}"
+    note = f"mean strength found in {len(down)} open eyes that look down by over {_DOWN:g} rad; in others {float(other.mean()):.2f}"
     report.add("blink_of_lowered_eyes", float(down.mean()), note=note)
