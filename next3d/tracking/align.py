@@ -164,14 +164,28 @@ def _fade_outside(crop: Image.Image, frame: CropFrame, shape: tuple[int, ...]) -
     if not (across.any() or down.any()):
         return inner
     distance = np.hypot(across[None, :], down[:, None])  # [R, R], crop sides
-    picture = inner.astype(np.float32)
+    outside = distance > 0
+    distance = distance[outside].astype(np.float32)  # [M]
+    values = inner[outside].astype(np.float32)  # [M, ...]
     for start, end, width in _FADES:
         if distance.max() > start:
-            blurred = np.asarray(crop.filter(ImageFilter.GaussianBlur(width * crop.width)), dtype=np.float32)
-            share = ((distance - start) / (end - start)).clip(0, 1).astype(np.float32)
+            blurred = _blurred(crop, width * crop.width)[outside]
+            share = ((distance - start) / (end - start)).clip(0, 1)
             share = share * share * (3 - 2 * share)
-            picture += (share[..., None] if picture.ndim == 3 else share) * (blurred - picture)
-    return np.rint(picture).clip(0, 255).astype(np.uint8)
+            values += share.reshape(-1, *[1] * (values.ndim - 1)) * (blurred - values)
+    picture = inner.copy()
+    picture[outside] = np.rint(values).clip(0, 255).astype(np.uint8)
+    return picture
+
+
+def _blurred(image: Image.Image, width: float) -> npt.NDArray[np.uint8]:
+    """Blurred with a standard deviation of `width` pixels; wide blurs of a smaller copy."""
+    shrink = max(1, int(width / 4))
+    if shrink == 1:
+        return np.asarray(image.filter(ImageFilter.GaussianBlur(width)))
+    small = image.reduce(shrink).filter(ImageFilter.GaussianBlur(width / shrink))
+    box = (0, 0, image.width / shrink, image.height / shrink)
+    return np.asarray(small.resize(image.size, Image.Resampling.BILINEAR, box=box))
 
 
 def _distance_outside(start: float, side: float, size: int, resolution: int) -> npt.NDArray[np.float64]:
