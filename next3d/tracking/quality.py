@@ -213,16 +213,19 @@ def sharpness(luminance: npt.NDArray[np.float32]) -> float:
     if min(luminance.shape) < 8:
         return 0.0
     noise = float(np.median(np.abs(_filtered(luminance, (1, -2, 1)))) / 0.6745 / 6)
-    variance = float(luminance.var()) - noise**2
+    variance = float(luminance.var())
     if variance < 1e-6:
         return 0.0
     smooth = _filtered(luminance, (0.25, 0.5, 0.25))
     laplacian = smooth[:-2, 1:-1] + smooth[2:, 1:-1] + smooth[1:-1, :-2] + smooth[1:-1, 2:] - 4 * smooth[1:-1, 1:-1]
-    return max(float(laplacian.var()) - _NOISE_GAIN * noise**2, 0.0) / variance
+    detail = float(laplacian.var())
+    return max(detail - _NOISE_GAIN * noise**2, _NEVER_NOISE * detail) / variance
 
 
 _NOISE_GAIN = 0.5859375
 """Variance of white noise of variance one after that smoothing and the Laplacian: the sum of the squared coefficients of both together."""
+_NEVER_NOISE = 0.2
+"""So much of the detail counts whatever the estimate says: the dots of a dithered picture look like noise, but stronger at this scale."""
 
 
 def _filtered(picture: npt.NDArray[np.float32], taps: tuple[float, float, float]) -> npt.NDArray[np.float32]:

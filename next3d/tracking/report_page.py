@@ -44,7 +44,7 @@ dt{color:var(--soft)}dd{margin:0;overflow-wrap:anywhere}
 .wide{overflow-x:auto}table{border-collapse:collapse;width:100%;background:var(--card);border:1px solid var(--line)}
 th,td{padding:6px 12px;text-align:right;border-top:1px solid var(--line);white-space:nowrap;font-variant-numeric:tabular-nums}
 thead th{border-top:0;font-weight:500;font-size:.82rem}
-th:first-child,td:first-child,.text{text-align:left;white-space:normal;overflow-wrap:anywhere;min-width:9rem}
+th:first-child,td:first-child,th.text,td.text{text-align:left;white-space:normal;overflow-wrap:anywhere;min-width:9rem}
 .bar{display:block;height:9px;border-radius:2px;background:var(--left);min-width:2px}.bars{width:45%;min-width:90px}
 details{margin:8px 0}summary{cursor:pointer;color:var(--soft)}
 .names{columns:18rem;font-size:.8rem;padding:6px 0 0 1.2em;margin:0;overflow-wrap:anywhere}.warn{color:var(--bad)}
@@ -111,7 +111,7 @@ def face(name: str, lines: Sequence[str], shown: str) -> str:
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, text_columns: Sequence[int] = ()) -> str:
     """A table of cells that are HTML already; the first column, and those of `text_columns`, are texts."""
-    titles = "".join(f"<th>{text(title)}</th>" for title in head)
+    titles = "".join(f"<th{_class(index, text_columns)}>{text(title)}</th>" for index, title in enumerate(head))
     lines = ["<tr>" + "".join(f"<td{_class(index, text_columns)}>{cell}</td>" for index, cell in enumerate(row)) + "</tr>" for row in rows]
     return f'<div class="wide"><table><thead><tr>{titles}</tr></thead><tbody>{"".join(lines)}</tbody></table></div>'
 
