@@ -35,6 +35,7 @@ _LARGEST_STRETCH = 20
 """Frames of the constant rate per picture in the film above which its time stamps cannot be meant."""
 _SEEKABLE = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".webm", ".3gp"})
 """Containers with an index, so that reading can begin in the middle; others are decoded from their beginning."""
+_NO_STAMP = ("NOPTS", str(-(2**63)))
 _EMPTY_WORDS = ("Error opening", "Conversion failed", "Nothing was written", "Output file")
 """How those lines of ffmpeg's begin that do not say what is wrong."""
 _RUN_UP = 3.0
@@ -113,7 +114,8 @@ def open_film(path: str | Path, *, fps: float | None = None) -> Film:
         raise UserError(f"{printable(file)}: the file is empty; copy it again from where it came.")
     times, complaint = _time_stamps(file)
     width, height, begin = _first_picture(file)
-    times = times[times >= begin - 1e-6] if (times >= begin - 1e-6).any() else times
+    if file.suffix.lower() in _SEEKABLE and (times >= begin - 1e-6).any():
+        times = times[times >= begin - 1e-6]  # an edit list leaves out what comes before
     own, steady = _rate(times)
     rate = fps or own
     notes = []
@@ -160,8 +162,8 @@ def _time_stamps(path: Path) -> tuple[npt.NDArray[np.float64], str]:
             base = Fraction(line.split(":", 1)[1].strip())
         elif not line.startswith("#"):
             stamps.append([field.strip() for field in line.split(",")[1:3]])  # when it is decoded, when it is shown
-    column = 0 if any(shown == "NOPTS" for _, shown in stamps) else 1
-    known = [int(stamp[column]) for stamp in stamps if stamp[column] != "NOPTS"]
+    column = 0 if any(shown in _NO_STAMP for _, shown in stamps) else 1
+    known = [int(stamp[column]) for stamp in stamps if stamp[column] not in _NO_STAMP]
     times = np.sort(np.array(known, dtype=np.float64)) * float(base)
     if len(times) == 0:
         if b"matches no streams" in done.stderr:
@@ -206,7 +208,5 @@ def _started(command: list[str], errors: int) -> subprocess.Popen[bytes]:
 def _last_line(said: bytes, path: Path) -> str:
     """The last thing that ffmpeg said, without addresses and the path."""
     lines = [re.sub(r"^\[[^\]]*\] *", "", line) for line in said.decode(errors="replace").splitlines() if line.strip()]
-    text = next(
-        (line for line in reversed(lines) if "Error opening output" not in line and "Conversion failed" not in line), "no reason given"
-    )
+    text = next((line for line in reversed(lines) if not line.startswith(_EMPTY_WORDS)), "no reason given")
     return printable(text.replace(f"file:{os.fspath(path)}", "it"))[:120]
