@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from next3d.tracking.face_mesh import SMALLEST, face_mesh_problem, open_detector
 from next3d.tracking.film_pipeline import FilmPlan, joined, plan_film, shots_of
 from next3d.tracking.importers import open_heads
 from next3d.tracking.pipeline import shared_head
-from next3d.tracking.pool import Engine, run_local
+from next3d.tracking.pool import Engine, open_local
 from next3d.tracking.results import load_arrays
 from next3d.tracking.settings import TrackingSettings
 from next3d.tracking.sources import Item, find_items
@@ -32,6 +32,10 @@ Progress = Callable[[int, int], None]
 """Takes the steps done and their total; a photo is one step, a frame three."""
 _PROBES = 8
 """Films that are looked into at a time."""
+
+
+def _silent(done: int, total: int) -> None:
+    """Nobody watches."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +72,7 @@ def track_dataset(
     check_tools(settings, head)
     with work_folder(target) as folder, _engine(job.engine) as engine:
         place = Workplace(folder, settings, settings.key(head.fingerprint()))
-        outcome = _Foreman(place, engine, job.workers, progress or (lambda done, total: None)).work(items)
+        outcome = Foreman(place, engine, job.workers, progress or _silent).work(items)
         summary = write_outcome(outcome, place, target, head, force=job.force)
         shutil.rmtree(folder, ignore_errors=True)
     return summary
@@ -103,17 +107,17 @@ def _engine(name: str) -> AbstractContextManager[Engine]:
         from next3d.tracking.ray_engine import open_ray
 
         return open_ray()
-    return nullcontext(run_local)
+    return open_local()
 
 
 @dataclass
-class _Foreman:
+class Foreman:
     """Gives out the work, step by step."""
 
     place: Workplace
     engine: Engine
     workers: int
-    progress: Progress
+    progress: Progress = _silent
     outcome: Outcome = field(default_factory=Outcome)
     done: int = 0
     total: int = 0
@@ -124,11 +128,11 @@ class _Foreman:
         photos = photo_units([item for item in items if item.kind == "photo"])
         looks = {plan: look_units(plan) for plan in plans}
         self.total = sum(unit.size for unit in photos) + 3 * sum(plan.count for plan in plans)
-        self._do([*photos, *(look for several in looks.values() for look in several)])
+        self.do([*photos, *(look for several in looks.values() for look in several)])
         shots = [shot for plan in plans for shot in self._shots(plan, looks[plan])]
-        self._do(shots)
+        self.do(shots)
         cuts = {shot: cut_units(shot) for shot in shots if self.place.has(shot)}
-        self._do([cut for several in cuts.values() for cut in several])
+        self.do([cut for several in cuts.values() for cut in several])
         self.progress(self.total, self.total)
         self.outcome.photos = [part for unit in photos for part in self._finished(unit)]
         self.outcome.clips = [Clip(shot, [cut for cut in several if self.place.has(cut)]) for shot, several in cuts.items()]
@@ -166,13 +170,13 @@ class _Foreman:
         """The portions that hold the results of a portion: itself, or those that it was taken apart into."""
         return [unit] if self.place.has(unit) else [part for part in unit.alone() if self.place.has(part)]
 
-    def _do(self, units: Sequence[Unit]) -> None:
+    def do(self, units: Sequence[Unit]) -> None:
         """Portions of one step; what fails is tried once more, in the smallest portions and alone, and then named."""
         failed = [unit for unit, problem in self._run(units, self.workers) if problem]
         alone = [part for unit in failed for part in unit.alone()]
         for unit, problem in self._run(alone, 1):
             if problem:
-                self.outcome.give_up(unit, problem)
+                self.outcome.failed[unit] = problem
 
     def _run(self, units: Sequence[Unit], workers: int) -> Iterator[tuple[Unit, str]]:
         """What is not done yet; steps that are count at once."""

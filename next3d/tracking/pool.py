@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -20,9 +20,7 @@ from next3d.tracking.units import Unit, Workplace, do_unit
 Done = tuple[Unit, str]
 """A portion, and what went wrong with it: "" where its file is there."""
 Engine = Callable[[Sequence[Unit], Workplace, int], Iterator[Done]]
-"""Does portions with so many workers: `run_local` or another."""
-_STOPS = (WriteError,)
-"""No room on the disk is not the fault of a photo: the job ends."""
+"""Does portions with so many workers, in any order; from `open_local` or `open_ray`."""
 
 
 @dataclass
@@ -32,84 +30,98 @@ class _Worker:
     unit: Unit | None = None
 
 
-def run_local(units: Sequence[Unit], place: Workplace, workers: int) -> Iterator[Done]:
-    """Do portions in processes of one thread each; yields each as it ends.
-
-    Args:
-        units: in the order in which they are begun.
-        place: where results go.
-        workers: processes.
-
-    Raises:
-        WriteError: there is no room for results.
-    """
-    waiting = list(reversed(units))
-    crew: list[_Worker] = []
+@contextmanager
+def open_local() -> Iterator[Engine]:
+    """Processes of one thread each on this machine; they live until the block ends, or we do."""
+    crew = _Crew()
     try:
-        while waiting or any(worker.unit for worker in crew):
-            while waiting and len(crew) < workers:
-                crew.append(_start(place, len(crew)))
-            for worker in crew:
-                if worker.unit is None and waiting:
-                    _hand_over(worker, waiting.pop())
-            ready = wait([worker.line for worker in crew if worker.unit] + [worker.process.sentinel for worker in crew if worker.unit])
-            for worker in [one for one in crew if one.unit and (one.line in ready or one.process.sentinel in ready)]:
+        yield crew.run
+    finally:
+        crew.stop()
+
+
+class _Crew:
+    """The workers of a job."""
+
+    def __init__(self) -> None:
+        self._workers: list[_Worker] = []
+
+    def run(self, units: Sequence[Unit], place: Workplace, workers: int) -> Iterator[Done]:
+        """Do portions; yields each as it ends.
+
+        Args:
+            units: in the order in which they are begun.
+            place: where results go.
+            workers: processes that work at a time.
+
+        Raises:
+            WriteError: there is no room for results.
+        """
+        waiting = list(reversed(units))
+        busy: list[_Worker] = []
+        while waiting or busy:
+            while waiting and len(busy) < workers:
+                busy.append(self._hand_over(waiting.pop(), place))
+            ready = wait([worker.line for worker in busy] + [worker.process.sentinel for worker in busy])
+            for worker in [one for one in busy if one.line in ready or one.process.sentinel in ready]:
                 unit, problem = worker.unit, _answer(worker)
+                busy.remove(worker)
                 worker.unit = None
-                if not worker.process.is_alive():
-                    crew.remove(worker)
+                if isinstance(problem, WriteError):
+                    raise problem
                 if unit is not None:
                     yield unit, problem
-    finally:
-        for worker in crew:
+
+    def stop(self) -> None:
+        """End all of them, whatever they are doing: results are whole or absent."""
+        for worker in self._workers:
             worker.process.kill()
-        for worker in crew:
+        for worker in self._workers:
             worker.process.join()
 
+    def _hand_over(self, unit: Unit, place: Workplace) -> _Worker:
+        """Give a portion to a worker that is free, or to a new one."""
+        self._workers = [worker for worker in self._workers if worker.process.is_alive()]
+        worker = next((one for one in self._workers if one.unit is None), None)
+        if worker is None:
+            worker = _start(place.folder / f"worker-{len(self._workers)}.log")
+            self._workers.append(worker)
+        worker.unit = unit
+        with suppress(BrokenPipeError):  # it has died; waiting for its answer will say so
+            worker.line.send((unit, place))
+        return worker
 
-def _start(place: Workplace, number: int) -> _Worker:
-    """A process that waits for work; it ends when we do, however that happens."""
+
+def _start(log: Path) -> _Worker:
+    """A process that waits for work."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
-    process = context.Process(target=_work, args=(theirs, place, number), daemon=True)
+    process = context.Process(target=_work, args=(theirs, log), daemon=True)
     process.start()
     theirs.close()
     return _Worker(process, ours)
 
 
-def _hand_over(worker: _Worker, unit: Unit) -> None:
-    worker.unit = unit
-    with suppress(BrokenPipeError):  # it has died; waiting for its answer will say so
-        worker.line.send(unit)
-
-
-def _answer(worker: _Worker) -> str:
+def _answer(worker: _Worker) -> str | WriteError:
     """What a worker says of its portion, or what is to be said of a worker that has died."""
-    try:
+    with suppress(EOFError, OSError):
         if worker.line.poll():
-            problem = worker.line.recv()
-            if isinstance(problem, _STOPS):
-                raise problem
-            return str(problem)
-    except (EOFError, OSError):
-        pass
+            answer = worker.line.recv()
+            return answer if isinstance(answer, WriteError) else str(answer)
     worker.process.join()
     code = worker.process.exitcode or 0
     ending = signal.Signals(-code).name if code < 0 else f"exit code {code}"
     return f"the process that worked on it died ({ending})"
 
 
-def _work(line: Connection, place: Workplace, number: int) -> None:
-    """The life of a worker: portions in, words out."""
+def _work(line: Connection, log: Path) -> None:
+    """The life of a worker: portions in, words out, until nobody sends any more."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the main process, which then ends its workers
-    _quiet(place.folder / f"worker-{number}.log")
-    answer = attempt(place)
-    while True:
-        try:
-            unit = line.recv()
-        except EOFError:
-            return
-        line.send(answer(unit))
+    _quiet(log)
+    with suppress(EOFError, BrokenPipeError):
+        while True:
+            unit, place = line.recv()
+            line.send(attempt(place)(unit))
 
 
 def attempt(place: Workplace) -> Callable[[Unit], str | WriteError]:

@@ -36,7 +36,7 @@ def open_ray() -> Iterator[Engine]:
 
 
 def run_ray(units: Sequence[Unit], place: Workplace, workers: int) -> Iterator[Done]:
-    """Like `run_local`, as tasks of Ray Data.
+    """An engine like that of `open_local`: tasks of Ray Data.
 
     Results are files in the work folder: a task that runs twice finds its own, and one whose worker dies leaves none.
 

@@ -44,22 +44,27 @@ class Outcome:
     """Portions, in the order of the photos."""
     clips: list[Clip] = field(default_factory=list)
     problems: dict[str, str] = field(default_factory=dict)
-    """Name of a photo, film or part of a film → why there is nothing of it, as a sentence."""
+    """Name of a film → why it cannot be opened, as a sentence."""
     faceless: dict[str, int] = field(default_factory=dict)
     """Films without a face, and their frames."""
+    failed: dict[Unit, str] = field(default_factory=dict)
+    """Portions that could not be done, also alone, and why."""
 
-    def give_up(self, unit: Unit, problem: str) -> None:
-        """Remember what could not be done."""
-        if isinstance(unit, PhotoUnit):
-            self.problems.update({item.name: f"{item.name}: {problem}" for item in unit.items})
-        elif isinstance(unit, LookUnit):
-            self.problems[unit.plan.item.name] = f"{unit.plan.item.name}: frames {unit.first} to {unit.last - 1}: {problem}"
-        elif isinstance(unit, ShotUnit):
-            name = f"{unit.plan.item.name} from frame {unit.first}"
-            self.problems[name] = f"{name}: {problem}"
-        elif isinstance(unit, CutUnit):
-            name = f"{unit.shot.plan.item.name} from frame {unit.first}"
-            self.problems[name] = f"{name}: {problem}"
+    def reasons(self) -> dict[str, str]:
+        """Name of a photo, film or part of a film → why there is nothing of it, as a sentence."""
+        found = dict(self.problems)
+        for unit, problem in self.failed.items():
+            found.update({name: f"{name}: {problem}." for name in _names(unit)})
+        return found
+
+
+def _names(unit: Unit) -> list[str]:
+    """What people call that which a portion was made of."""
+    if isinstance(unit, PhotoUnit):
+        return [item.name for item in unit.items]
+    if isinstance(unit, LookUnit | ShotUnit):
+        return [f"{unit.plan.item.name} frames {unit.first} to {unit.last - 1}"]
+    return [f"{unit.shot.plan.item.name} frames {unit.first} to {unit.last - 1}"] if isinstance(unit, CutUnit) else []
 
 
 @dataclass
@@ -179,7 +184,7 @@ class _Editor:
         for name in outcome.faceless:
             row = Row(source=name, problem=f"{name}: no frame shows a face.")
             self._note(row, "", name, None)
-        for name, problem in sorted(outcome.problems.items()):
+        for name, problem in sorted(outcome.reasons().items()):
             self._note(Row(source=name, problem=problem), "", name, None)
 
     def _note(self, row: Row, image: str, shown: str, path: Path | None) -> None:
