@@ -136,17 +136,22 @@ def shake(fitted: Sequence[Array], true: Sequence[Array]) -> Array:
 
 
 def lag(fitted: Sequence[Array], true: Sequence[Array], most: int = 5) -> float:
-    """Frames by which films [T, K] come later than others, where they correlate best; each is counted from its mean."""
+    """Frames by which films [T, K] come later than others, where they correlate best."""
     lags = list(range(-most, most + 1))
-    match = np.zeros(len(lags))
-    for film, truth in zip(fitted, true, strict=True):
-        late, real = film - film.mean(axis=0), truth - truth.mean(axis=0)
-        inner = slice(most, len(real) - most)
-        match += [float((late[most + step : len(late) - most + step] * real[inner]).sum()) for step in lags]
+    match = np.array([_correlation(fitted, true, step, most) for step in lags])
     best = int(np.clip(match.argmax(), 1, len(lags) - 2))
     before, here, after = match[best - 1 : best + 2]
     bend = before - 2 * here + after
     return lags[best] + (0.5 * float(before - after) / float(bend) if bend else 0.0)
+
+
+def _correlation(fitted: Sequence[Array], true: Sequence[Array], step: int, most: int) -> float:
+    """Of films that are `step` frames later with others; curves are counted from their means."""
+    pairs = [
+        (film[most + step : len(film) - most + step], truth[most : len(truth) - most]) for film, truth in zip(fitted, true, strict=True)
+    ]
+    late, real = (np.concatenate([one - one.mean(axis=0) for one in group]) for group in zip(*pairs, strict=True))
+    return float((late * real).sum() / np.sqrt((late**2).sum() * (real**2).sum()))
 
 
 def blink_heights(fitted: Sequence[Array], true: Sequence[Array]) -> Array:

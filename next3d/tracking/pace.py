@@ -18,8 +18,8 @@ from next3d.head.model import LinearHeadModel
 from next3d.tracking.eyeballs import EYES, eye_pair
 from next3d.tracking.gaze import GazeSettings, eye_weights, fit_gaze
 from next3d.tracking.lids import fit_lids
+from next3d.tracking.points import ANGLES
 from next3d.tracking.priors import Prior
-from next3d.tracking.residuals import ANGLES
 from next3d.tracking.smooth import smooth_signals
 from next3d.tracking.temporal import Motion
 from next3d.tracking.types import HeadFit

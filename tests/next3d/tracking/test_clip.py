@@ -39,9 +39,7 @@ def head() -> LinearHeadModel:
 def _a_detector_without_habits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Points of these tests are true ones with noise; those of a real detector have habits, which a real fit minds."""
     for module in ("fit", "clip"):
-        monkeypatch.setattr(
-            f"next3d.tracking.{module}.detector_noise", lambda head: plain_noise(point_model(head), len(head.expression_names) + 6)
-        )
+        monkeypatch.setattr(f"next3d.tracking.{module}.detector_noise", lambda head: plain_noise(point_model(head)))
 
 
 def person_in_motion(head: LinearHeadModel, count: int = COUNT) -> HeadParams:
