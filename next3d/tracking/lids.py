@@ -46,8 +46,8 @@ class LidReading:
         return self.rest + self.jump * (1 - torch.exp(-gap / self.reach)) + self.slope * gap
 
 
-FACE_MESH_LIDS = LidReading(rest=0.09, jump=0.135, reach=0.06, slope=0.36)
-"""MediaPipe's face mesh."""
+FACE_MESH_LIDS = LidReading(rest=0.08, jump=0.145, reach=0.075, slope=0.36)
+"""MediaPipe's face mesh, measured on synthetic portraits (`python -m bench.tracking_eyes`)."""
 _STEPS = 61
 """Places tried along the way of the lids."""
 
@@ -133,25 +133,33 @@ def model_gaps(head: LinearHeadModel, params: HeadParams, camera: Camera, way: T
 
     As `lid_gaps` measures them: in the picture, in widths of the eye.
     """
-    stops = [_lid_points(head, params, camera, name) for name in ("", "eyeBlink", "eyeWide")]  # upper - lower, [N, 2, P, 2]
-    rest, shut, wide = stops
+    rest, shut, wide = (_lid_points(head, _with_lids(head, params, name), camera) for name in ("", "eyeBlink", "eyeWide"))
     share = way[:, None, None]
     moved = rest[:, :, None] + share.clamp_min(0) * (shut - rest)[:, :, None] + (-share).clamp_min(0) * (wide - rest)[:, :, None]
     return moved.norm(dim=-1).mean(dim=-1)
 
 
-def _lid_points(head: LinearHeadModel, params: HeadParams, camera: Camera, strong: str) -> Tensor:
-    """From lower to upper lid [N, 2, P, 2] in the picture, in widths of the eye, with one movement of the lids at full strength."""
+def true_gaps(head: LinearHeadModel, params: HeadParams, camera: Camera) -> Tensor:
+    """The gaps [N, 2] between the lids of heads as they are, measured as `model_gaps` are."""
+    return _lid_points(head, params, camera).norm(dim=-1).mean(dim=-1)
+
+
+def _with_lids(head: LinearHeadModel, params: HeadParams, strong: str) -> HeadParams:
+    """The same heads with one movement of the lids at full strength, or none."""
     expression = params.expression.clone()
     for name in ("eyeBlink", "eyeWide"):
         for side in SIDES:
             expression[:, head.expression_index(f"{name}{side.capitalize()}")] = float(name == strong)
-    moved, gaps = replace(params, expression=expression), []
+    return replace(params, expression=expression)
+
+
+def _lid_points(head: LinearHeadModel, params: HeadParams, camera: Camera) -> Tensor:
+    """From the lower to the upper lid [N, 2, P, 2] in the picture, in widths of the eye."""
+    gaps = []
     for side in SIDES:
         rows = [head.topology.eye_points[f"{side}_{lid}_lid"] for lid in ("upper", "lower")]
-        corners = rows[0][[0, -1]]
-        index = torch.cat([rows[0][list(LID_POINTS)], rows[1][list(LID_POINTS)], corners])
-        upper, lower, ends = posed_vertices(head, moved, index).split([len(LID_POINTS), len(LID_POINTS), 2], dim=1)
+        index = torch.cat([rows[0][list(LID_POINTS)], rows[1][list(LID_POINTS)], rows[0][[0, -1]]])
+        upper, lower, ends = posed_vertices(head, params, index).split([len(LID_POINTS), len(LID_POINTS), 2], dim=1)
         width = (ends[:, 0] - ends[:, 1]).norm(dim=1) * picture_scale(ends.mean(dim=1, keepdim=True), camera)[:, 0]
         gaps.append((in_picture(upper, camera) - in_picture(lower, camera)) / width[:, None, None])
     return torch.stack(gaps, dim=1)
