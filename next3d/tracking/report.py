@@ -87,7 +87,7 @@ class ReportSettings:
 
 
 Pictures = Callable[[ReportItem], Pixels | None]
-"""Gives the picture of an item (a crop with its overlay, any size), or None; only called for the few that are shown."""
+"""Gives the picture of an item, any size, twice as wide as high where it is two; or None. Only called for the few that are shown."""
 
 
 def write_report(
@@ -150,7 +150,7 @@ _MEASURED: tuple[tuple[page.Histogram, Callable[[Measures], float]], ...] = (
     (page.Histogram("Pitch", -60, 60, "°", 30), lambda m: math.degrees(m.pitch)),
     (page.Histogram("Roll", -60, 60, "°", 30), lambda m: math.degrees(m.roll)),
     (page.Histogram("Crop side", 0, 1024, " px", 32), lambda m: m.crop),
-    (page.Histogram("Sharpness", 0, 1, "", 32, 2), lambda m: m.sharpness),
+    (page.Histogram("Sharpness", 0, 0.3, "", 30, 2), lambda m: m.sharpness),
     (page.Histogram("Fit error", 0, 10, " %", 40, 1), lambda m: 100 * m.error),
     (page.Histogram("Beyond the photo", 0, 50, " %", 25), lambda m: 100 * m.outside),
 )
@@ -274,7 +274,7 @@ def _lines(item: ReportItem) -> list[str]:
     m, verdict = item.quality.measures, item.quality
     first = ", ".join(verdict.reasons) if verdict.reasons else f"quality {verdict.score:.2f}"
     angles = " ".join(f"{math.degrees(angle):+.0f}°" for angle in (m.yaw, m.pitch, m.roll)).replace("-", "−")
-    return [first, angles, f"{m.crop:.0f} px, sharp {m.sharpness:.2f}, fit {100 * m.error:.1f} %"]
+    return [first, angles, f"{m.crop:.0f} px, sharp {m.sharpness:.3f}, fit {100 * m.error:.1f} %"]
 
 
 def _folded(body: str, fold: bool, title: str) -> str:

@@ -38,7 +38,8 @@ dt{color:var(--soft)}dd{margin:0;overflow-wrap:anywhere}
 .chart{padding:10px 12px}.chart svg{width:100%;height:auto;display:block}.chart b{font-weight:600}
 .chart figcaption{font-size:.82rem;display:flex;justify-content:space-between;gap:8px;white-space:nowrap}
 .faces{display:grid;grid-template-columns:repeat(auto-fill,minmax(126px,1fr));gap:10px}.faces figure{overflow:hidden}
-.faces img,.faces .none{display:block;width:100%;height:auto;aspect-ratio:1;object-fit:cover;background:var(--line)}
+.faces .two{grid-column:span 2}.faces .of2{aspect-ratio:2}
+.faces img,.faces .none{display:block;width:100%;height:auto;object-fit:cover;background:var(--line)}.faces .none,.of1{aspect-ratio:1}
 .faces figcaption{padding:5px 8px 7px;font-size:.74rem;line-height:1.35;overflow-wrap:anywhere}
 .faces bdi{color:var(--ink);display:-webkit-box;-webkit-line-clamp:2;-webkit-box-orient:vertical;overflow:hidden}
 .wide{overflow-x:auto}table{border-collapse:collapse;width:100%;background:var(--card);border:1px solid var(--line)}
@@ -92,21 +93,26 @@ def facts(lines: Sequence[tuple[str, str]]) -> str:
 
 
 def picture(pixels: Pixels | None, side: int) -> str:
-    """A picture as a small square JPEG inside the page; an empty square for None."""
+    """A picture as a small JPEG inside the page: a square, or two side by side where it is twice as wide; empty for None."""
     if pixels is None or pixels.size == 0:
         return '<div class="none"></div>'
     image = Image.fromarray(pixels)
-    edge = min(image.size)
-    left, top = (image.width - edge) // 2, (image.height - edge) // 2
-    small = image.resize((side, side), Image.Resampling.LANCZOS, box=(left, top, left + edge, top + edge), reducing_gap=3.0)
+    squares = 2 if image.width >= 1.9 * image.height else 1
+    edge = min(image.width / squares, image.height)
+    left, top = (image.width - squares * edge) / 2, (image.height - edge) / 2
+    box = (left, top, left + squares * edge, top + edge)
+    small = image.resize((squares * side, side), Image.Resampling.LANCZOS, box=box, reducing_gap=3.0)
     content = io.BytesIO()
     small.convert("RGB").save(content, format="JPEG", quality=80, optimize=True)
-    return f'<img alt="" width="{side}" height="{side}" src="data:image/jpeg;base64,{base64.b64encode(content.getvalue()).decode()}">'
+    data = base64.b64encode(content.getvalue()).decode()
+    return f'<img alt="" class="of{squares}" width="{squares * side}" height="{side}" src="data:image/jpeg;base64,{data}">'
 
 
 def face(name: str, lines: Sequence[str], shown: str) -> str:
     """One picture with its name and lines below it; `shown` is HTML from `picture`."""
-    return f'<figure title="{text(name)}">{shown}<figcaption>{named(name)}{"<br>".join(text(line) for line in lines)}</figcaption></figure>'
+    wide = ' class="two"' if 'class="of2"' in shown else ""
+    caption = named(name) + "<br>".join(text(line) for line in lines)
+    return f'<figure{wide} title="{text(name)}">{shown}<figcaption>{caption}</figcaption></figure>'
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, text_columns: Sequence[int] = ()) -> str:

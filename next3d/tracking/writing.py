@@ -17,6 +17,7 @@ from next3d.head.model import HeadModel
 from next3d.media.portrait_files import EncodedPortrait, PortraitWriter, Sink, image_name, open_sink
 from next3d.synthetic.clips import frame_name
 from next3d.tracking.report import FilmRow, ReportItem, write_report
+from next3d.tracking.report_pictures import with_overlay
 from next3d.tracking.results import Portion, Row, load_arrays, load_portion, read_pictures
 from next3d.tracking.types import Pixels
 from next3d.tracking.units import CutUnit, LookUnit, PhotoUnit, ShotUnit, Unit, Workplace
@@ -116,7 +117,7 @@ def write_outcome(outcome: Outcome, place: Workplace, target: Path, head: HeadMo
             raise UserError(f"{target}: nothing to write: {editor.summary.text()}.{first}")
         writer.notes = {"films": editor.films} if editor.films else {}
         sink.put(TABLE_NAME, "".join(editor.lines).encode())
-        _report(editor, place, sink)
+        _report(editor, place, sink, head)
         writer.finish()
     return editor.summary
 
@@ -259,7 +260,7 @@ def _jitter(shot: dict[str, np.ndarray]) -> tuple[float, float]:
     return float(np.degrees(np.sqrt((turn**2).mean()))), float(100 * np.sqrt((shift**2).mean()))
 
 
-def _report(editor: _Editor, place: Workplace, sink: Sink) -> None:
+def _report(editor: _Editor, place: Workplace, sink: Sink, head: HeadModel) -> None:
     """Write the page for people."""
 
     def picture(item: ReportItem) -> Pixels | None:
@@ -267,7 +268,12 @@ def _report(editor: _Editor, place: Workplace, sink: Sink) -> None:
             return None
         path, name = editor.pictures[item.name]
         (content,) = read_pictures(path, [name])
-        return np.asarray(Image.open(io.BytesIO(content)).convert("RGB"))
+        shown = np.asarray(Image.open(io.BytesIO(content)).convert("RGB"))
+        portion = load_portion(path)
+        kept = [row.files["images"] for row in portion.rows if row.kept]
+        if name not in kept:
+            return shown
+        return with_overlay(shown, head, {kind: table[kept.index(name)] for kind, table in portion.numbers.items()})
 
     settings = place.settings
     facts = {"summary": editor.summary.text(), "resolution": f"{settings.resolution} pixels", "head": settings.head, "version": VERSION}

@@ -16,7 +16,7 @@ from next3d.tracking.importers.deca import read_deca
 from next3d.tracking.importers.emoca import read_emoca
 from next3d.tracking.importers.place import ImportedHead
 from next3d.tracking.importers.reading import ENDINGS
-from next3d.tracking.importers.vhap import ExportedTrack, read_track, track_length
+from next3d.tracking.importers.vhap import ExportedTrack, Track
 
 Format = Literal["deca", "emoca", "vhap"]
 FORMATS: tuple[Format, ...] = ("deca", "emoca", "vhap")
@@ -139,7 +139,7 @@ class _Tracks:
         exported = [file for file in files if file.name == "transforms.json"]
         self._sources: list[tuple[str, Path]] = [(_place(file.parent.relative_to(root.parent), is_file=False), file) for file in exported]
         self._sources += [(_place(folder.relative_to(root.parent), is_file=False), file) for folder, file in sorted(newest.items())]
-        self._open: dict[str, ExportedTrack | Path | None] = {}
+        self._open: dict[str, ExportedTrack | Track | None] = {}
         if not self._sources:
             raise DatasetError(f"{root}: has neither transforms.json nor tracked_flame_params_N.npz; is it a folder of results of VHAP?")
 
@@ -151,13 +151,11 @@ class _Tracks:
         track = self._open[film]
         if track is None:
             return None
-        if isinstance(track, ExportedTrack):
-            return track.read(index or 0, self._head) if index is not None or len(track) == 1 else None
-        length = track_length(track)
-        row = index if index is not None else (0 if length == 1 else length)
-        return read_track(track, self._head, row) if row < length else None
+        if index is None and len(track) > 1:
+            return None  # a photo is not a film
+        return track.read(index or 0, self._head)
 
-    def _choose(self, film: str) -> ExportedTrack | Path | None:
+    def _choose(self, film: str) -> ExportedTrack | Track | None:
         """The source below a folder that is called like the film, or like it with something behind an underscore."""
         pattern = re.compile(rf"/{re.escape(film)}(_[^/]*)?(/|$)")
         found = [file for place, file in self._sources if pattern.search(place)]
@@ -170,7 +168,7 @@ class _Tracks:
             raise DatasetError(f"{self._root}: several results could belong to {film} ({shown}); keep one of them.")
         if not found:
             return None
-        return ExportedTrack(found[0]) if exported else found[0]
+        return ExportedTrack(found[0]) if exported else Track(found[0])
 
 
 def _place(path: Path, *, is_file: bool) -> str:

@@ -30,7 +30,7 @@ def read_deca(path: Path, head: HeadModel, row: int = 0) -> ImportedHead:
     Raises:
         DatasetError, PickleError: damaged, or without the codes.
     """
-    codes = read_codes(path)
+    codes = read_codes(path, ("shape", "exp", "pose", "cam", "tform", "verts", "trans_verts"))
     if "pose" not in codes and ("verts" in codes or "trans_verts" in codes):
         raise DatasetError(f"{path}: holds DECA's meshes, not its codes; save what encode() returns (shape, exp, pose, cam).")
     return from_codes(codes, path, head, row)

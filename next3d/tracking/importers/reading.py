@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +34,8 @@ _UNREADABLE = (
 )
 
 
-def read_codes(path: Path) -> Mapping[str, Any]:
-    """What a file holds, by name: .npz, .mat, or a dictionary in a .npy or .pkl file.
+def read_codes(path: Path, wanted: Collection[str]) -> Mapping[str, Any]:
+    """Those of the `wanted` entries that a file holds: .npz, .mat, or a dictionary in a .npy or .pkl file. The others may be large.
 
     Raises:
         DatasetError, PickleError, ConfigError: it cannot be read, or would have to be executed.
@@ -45,9 +45,9 @@ def read_codes(path: Path) -> Mapping[str, Any]:
         return read_record(path)
     try:
         if suffix == ".mat":
-            return {key: value for key, value in scipy.io.loadmat(str(path)).items() if not key.startswith("__")}
+            return dict(scipy.io.loadmat(str(path), variable_names=list(wanted)))
         with np.load(path, allow_pickle=False) as file:
-            return {key: file[key] for key in file.files}
+            return {key: file[key] for key in file.files if key in wanted}
     except NotImplementedError as error:
         raise DatasetError(f"{path}: is a MATLAB file of version 7.3; save it with scipy.io.savemat.") from error
     except _UNREADABLE as error:

@@ -27,22 +27,28 @@ from next3d.tracking.importers.reading import flame_params, last_size, read_code
 _OPENGL = np.diag([1.0, -1.0, -1.0, 1.0])
 
 
-def read_track(path: Path, head: HeadModel, row: int) -> ImportedHead:
-    """The head of one frame of a tracker's file.
-
-    Raises:
-        DatasetError: damaged, without the entries, or shorter than that.
-    """
-    return _head(path, head, row, None)
+_ENTRIES = ("shape", "expr", "rotation", "neck_pose", "jaw_pose", "eyes_pose", "translation")
 
 
-def track_length(path: Path) -> int:
-    """Frames in a tracker's file.
+class Track:
+    """What the tracker itself wrote of a film."""
 
-    Raises:
-        DatasetError: damaged, or without the entries.
-    """
-    return as_array(read_codes(path), "rotation", path).size // 3
+    def __init__(self, path: Path) -> None:
+        """Read it; raises DatasetError where it is damaged or has no frames."""
+        self.path = path
+        self._codes = read_codes(path, _ENTRIES)
+        self._length = as_array(self._codes, "rotation", path).size // 3
+
+    def __len__(self) -> int:
+        return self._length
+
+    def read(self, index: int, head: HeadModel) -> ImportedHead | None:
+        """The head of a frame; None beyond the last.
+
+        Raises:
+            DatasetError: an entry is missing or damaged.
+        """
+        return _head(self._codes, self.path, head, index, None) if index < self._length else None
 
 
 class ExportedTrack:
@@ -83,7 +89,7 @@ class ExportedTrack:
             raise DatasetError(f"{self.path}: frame {index} is not as VHAP exports it ({error!r}).") from error
         if not (np.isfinite(matrix).all() and np.isfinite([*focal, *centre]).all() and min(focal) > 0):
             raise DatasetError(f"{self.path}: the camera of frame {index} is not finite.")
-        return _head(params, head, 0, Pinhole(matrix, focal, centre))
+        return _head(read_codes(params, _ENTRIES), params, head, 0, Pinhole(matrix, focal, centre))
 
     def _inside(self, name: str) -> Path:
         """A path below this folder; a ValueError for any other."""
@@ -93,8 +99,7 @@ class ExportedTrack:
         return path
 
 
-def _head(path: Path, head: HeadModel, row: int, view: Pinhole | None) -> ImportedHead:
-    codes: Mapping[str, Any] = read_codes(path)
+def _head(codes: Mapping[str, Any], path: Path, head: HeadModel, row: int, view: Pinhole | None) -> ImportedHead:
     neutral = head.neutral(1)
     eyes = row_of(codes, "eyes_pose", path, 6, row) if "eyes_pose" in codes else None
     rotations = {
