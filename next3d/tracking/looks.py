@@ -132,7 +132,7 @@ def settle(looker: Looker, image: Pixels, square: Square) -> Square | None:
         found = square_around(patch.outwards(look.points))
         moved = math.hypot(found.x - square.x, found.y - square.y) / square.side
         turned = abs(math.remainder(found.turn - square.turn, 2 * math.pi))
-        fits = moved < 0.05 and abs(math.log(found.side / square.side)) < 0.1 and turned < 0.1
+        fits = moved < 0.02 and abs(math.log(found.side / square.side)) < 0.04 and turned < 0.04
         square = found
         if fits:
             break
