@@ -51,8 +51,8 @@ class ClipSettings:
     """Of Levenberg and Marquardt for each frame alone."""
     rounds: int = 2
     """Linearisations of all frames together."""
-    looks: int = 3
-    """How often limits and jumps are looked at anew in each of them."""
+    looks: int = 2
+    """How often limits and jumps are looked at anew in each of them, after a first look."""
     window: int = 300
     """Frames that are solved together, without the overlap."""
     overlap: float = 1.5

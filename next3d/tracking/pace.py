@@ -41,10 +41,16 @@ class PaceSettings:
 
     turn: float = 4.0
     """Of the head's rotation."""
+    turn_edge: float = 8.0
+    """Accelerations of the head that are movements, radians: fast turns have some 20, a detector's noise 1."""
     aside: float = 4.0
     """Of its place in the picture."""
+    aside_edge: float = 0.4
+    """The same for the place, in parts of the distance: a camera that shakes by a hundredth of the crop from frame to frame has 5."""
     depth: float = 1.5
     """Of its distance."""
+    depth_edge: float = 4.0
+    """In parts of the distance."""
     speech: float = 6.0
     """Of the jaw and of what lips do in speech, and of all expressions of heads that do not name theirs."""
     lids: float = 5.0
@@ -80,6 +86,7 @@ def motion_of(head: LinearHeadModel, prior: Prior, precision: Array, pace: PaceS
         [*[pace.turn] * 3, *[pace.aside] * 2, pace.depth, *expressions, *[pace.speech] * 2, *[pace.gaze] * 4, *[pace.habits] * habits]
     )
     edges = np.full(len(precision), np.inf)
+    edges[:6] = [*[pace.turn_edge] * 3, *[pace.aside_edge] * 2, pace.depth_edge]
     lids = [6 + column for column, name in enumerate(names) if name.startswith(_LIDS)]
     edges[lids] = pace.lid_edge
     edges[6 + len(names) + 2 : 6 + len(names) + ANGLES] = pace.gaze_edge

@@ -22,7 +22,7 @@ Array = npt.NDArray[np.float64]
 FRAME_CUTOFF = 1.5
 """Crop frames follow movements slower than this, Hz: nods and syllables stay inside the crop, the camera of the crop does not shake."""
 _ROBUST_ROUNDS = 4
-_FIRST_LOOK = 3.0
+FIRST_LOOK = 3.0
 """Jumps are looked for first on a curve with a cutoff so many times higher."""
 
 
@@ -96,7 +96,7 @@ def smooth_signals(values: Array, weights: Array, times: Array, cutoff: float, *
     known = np.where(weights[inner, None] > 0, np.nan_to_num(values[inner]), 0.0)
     rows = Accelerations.at(times[inner])
     plain = np.full((last - first - 1, values.shape[1]), (2 * np.pi * cutoff) ** -4.0)
-    price = plain if edge is None else plain / _FIRST_LOOK**4
+    price = plain if edge is None else plain / FIRST_LOOK**4
     curve = _solve(known, weights[inner], rows.price(price))
     for _ in range(0 if edge is None else _ROBUST_ROUNDS):
         curve = _solve(known, weights[inner], rows.price(plain / (1 + (rows(curve) / (edge or np.inf)) ** 2)))

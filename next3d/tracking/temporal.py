@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.linalg import solveh_banded
 
-from next3d.tracking.smooth import Accelerations
+from next3d.tracking.smooth import FIRST_LOOK, Accelerations
 
 Array = npt.NDArray[np.float64]
 
@@ -45,10 +45,10 @@ def solve_over_time(hessian: Array, gradient: Array, values: Array, times: Array
     Args:
         hessian: [T, D, D], symmetric, positive definite where a frame was seen, 0 where it was not.
         gradient: [T, D], at `values`; 0 where a frame was not seen.
-        values: [T, D]; where unknowns have edges, about what the frames ask for, jumps included.
+        values: [T, D].
         times: [T], seconds, strictly increasing.
         motion: prices and limits.
-        rounds: how often edges and limits are looked at anew; 1 where there are none.
+        rounds: how often edges and limits are looked at anew, after a first look at low prices; 0 where there are none.
 
     Returns:
         [T, D], within the limits.
@@ -57,11 +57,14 @@ def solve_over_time(hessian: Array, gradient: Array, values: Array, times: Array
     stiff = _STIFF * hessian.diagonal(axis1=1, axis2=2).max(axis=0)
     band, rows = _frame_band(hessian), Accelerations.at(times)
     below, above = values <= motion.low, values >= motion.high
-    for _ in range(rounds):
+    plain = np.broadcast_to(motion.price, (max(len(values) - 2, 0), len(motion.price)))
+    weights = plain / FIRST_LOOK**4 if rounds else plain
+    for _ in range(rounds + 1):
         held = stiff * (below | above)
         bound = np.where(below, motion.low, np.where(above, motion.high, 0.0))
-        values = _solve(band, held, target + held * bound, rows.price(motion.weights(rows(values))))
+        values = _solve(band, held, target + held * bound, rows.price(weights))
         below, above = values < motion.low, values > motion.high
+        weights = motion.weights(rows(values))
     return values.clip(motion.low, motion.high)
 
 

@@ -30,7 +30,7 @@ def test_equals_the_dense_solution(numbers: np.random.Generator) -> None:
     hessian[4], gradient[4] = 0, 0
     values, times = numbers.standard_normal((count, width)), np.cumsum(numbers.uniform(0.02, 0.06, count))
     price = numbers.uniform(1, 2, width) * 1e-6
-    found = solve_over_time(hessian, gradient, values, times, Motion(price, *unlimited(width)), 1)
+    found = solve_over_time(hessian, gradient, values, times, Motion(price, *unlimited(width)), 0)
 
     def slope(x: Array) -> Array:
         """Of the objective, by its definition."""
@@ -56,7 +56,7 @@ def test_edges_let_a_jump_through() -> None:
     times = np.arange(count) / 25
     price = np.full(2, 1e-5)
     nothing = np.zeros((count, 2))
-    plain = solve_over_time(hessian, nothing, truth, times, Motion(price, *unlimited(2)), 1)
+    plain = solve_over_time(hessian, nothing, truth, times, Motion(price, *unlimited(2)), 0)
     kept = solve_over_time(hessian, nothing, truth, times, Motion(price, np.array([60.0, np.inf]), *unlimited(2)[1:]), 5)
     assert plain[30, 0] - plain[29, 0] < 0.6
     assert kept[30, 0] - kept[29, 0] > 0.85
@@ -67,5 +67,5 @@ def test_edges_let_a_jump_through() -> None:
 def test_frames_without_neighbours_are_solved_alone(count: int) -> None:
     hessian = np.tile(np.diag([2.0, 4.0]), (count, 1, 1))
     gradient = np.ones((count, 2))
-    found = solve_over_time(hessian, gradient, np.zeros((count, 2)), np.arange(count) / 25, Motion(np.ones(2), *unlimited(2)), 1)
+    found = solve_over_time(hessian, gradient, np.zeros((count, 2)), np.arange(count) / 25, Motion(np.ones(2), *unlimited(2)), 0)
     np.testing.assert_allclose(found, [[-0.5, -0.25]] * count)
