@@ -252,7 +252,7 @@ class _Person:
     def of(cls, head: LinearHeadModel, shape: Tensor) -> _Person:
         model, prior = point_model(head), head_prior(head)
         shape = shape.to(model.base)
-        return cls(shaped(model, shape), detector_noise(head).shaped(shape), replace(prior, shape=prior.shape[:0]), shape)
+        return cls(shaped(model, shape), detector_noise(head), replace(prior, shape=prior.shape[:0]), shape)
 
 
 def _chunks(frames: npt.NDArray[np.intp]) -> Iterator[Tensor]:
