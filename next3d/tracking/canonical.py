@@ -21,11 +21,14 @@ from next3d.types import Camera
 FACE_MIDDLE = (0.0, 0.0, 0.2)
 """Where the canonical frame has the middle of a face (mean of eyes, tip of the nose and corners of the mouth), world units: the point that
 EG3D's orbit videos look at. The lines of sight of the two labels that were at hand meet within 0.015 of it."""
-DEFAULT_PITCH = -0.08
+DEFAULT_PITCH = -0.087
 """Global rotation about x that the canonical frame gives to the default head, radians; less than 0 lifts the chin. What EG3D's labels call
 straight ahead is that much above what this head does. From two photos with labels and from FLAME's landmarks (docs/tracking.md)."""
 _INNER = slice(17, 68)
 """Of the 68 landmarks: all but the outline."""
+
+_LARGEST_NOD = 0.2
+"""Head models that look up or down by more than this, radians, have other landmarks rather than another straight ahead."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +87,8 @@ def home(head: HeadModel) -> Home:
     own = head(params).landmarks[0].double().cpu()
     reference = default(default.neutral(1)).landmarks[0].double()
     pose = params.pose.clone()
-    pose[:, Joint.GLOBAL, 0] = pitch = DEFAULT_PITCH + _nod_between(own[_INNER], reference[_INNER])
+    nod = _nod_between(own[_INNER], reference[_INNER])
+    pose[:, Joint.GLOBAL, 0] = pitch = DEFAULT_PITCH + min(max(nod, -_LARGEST_NOD), _LARGEST_NOD)
     turned = head(replace(params, pose=pose)).landmarks[0]  # [68, 3]
     shift = turned.new_tensor(FACE_MIDDLE) - _middle(turned)
     shift[0] = 0
