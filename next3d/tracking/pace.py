@@ -29,6 +29,7 @@ Mask = npt.NDArray[np.bool_]
 
 _LIDS = ("eyeBlink", "eyeWide", "eyeLook")
 _SPEECH = tuple(f"mouth{name}" for name in ("Funnel", "Pucker", "Stretch", "Press", "RollLower", "LowerDown", "UpperUp"))
+_RARE = ("cheekPuff", "noseSneer", "jaw", "mouthShrug", "mouthClose", "mouthRollUpper", "mouthLeft", "mouthRight")
 _READ_LIDS = ("eyeBlink", "eyeWide")
 """Expressions that `fit_lids` reads."""
 _LEAST_TRUST = 1e-3
@@ -51,18 +52,21 @@ class PaceSettings:
     """Of its distance."""
     depth_edge: float = 4.0
     """In parts of the distance."""
-    speech: float = 6.0
-    """Of the jaw and of what lips do in speech, and of all expressions of heads that do not name theirs."""
+    jaw: float = 6.0
+    lips: float = 3.5
+    """Of what lips do in speech, and of all expressions of heads that do not name theirs."""
     lids: float = 5.0
     mood: float = 2.5
-    """Of all else: smiles, brows, cheeks, nose."""
+    """Of smiles, frowns, brows and cheeks."""
+    rare: float = 1.2
+    """Of what people seldom do, and fits do in place of something else: puffed cheeks, jaws aside, sneers and shrugs."""
     habits: float = 1.0
     """Of what a detector does differently with every face."""
     lid_edge: float = 200.0
     """Accelerations of lids that are movements, in strengths: a blink has some 1000."""
-    gaze: float = 5.0
-    gaze_edge: float = 40.0
-    """The same of the gaze, radians: a jump of 0.1 in a frame of 25 per second has 60."""
+    gaze: float = 4.5
+    gaze_edge: float = 80.0
+    """The same of the gaze, radians: a jump of 0.2 within a frame, at 25 per second, has 125."""
 
     def __post_init__(self) -> None:
         if not min(vars(self).values()) > 0:
@@ -83,7 +87,7 @@ def motion_of(head: LinearHeadModel, prior: Prior, precision: Array, pace: PaceS
     expressions = [_cutoff(name, named, pace) for name in names]
     habits = len(precision) - 6 - len(names) - ANGLES
     cutoffs = np.array(
-        [*[pace.turn] * 3, *[pace.aside] * 2, pace.depth, *expressions, *[pace.speech] * 2, *[pace.gaze] * 4, *[pace.habits] * habits]
+        [*[pace.turn] * 3, *[pace.aside] * 2, pace.depth, *expressions, *[pace.jaw] * 2, *[pace.gaze] * 4, *[pace.habits] * habits]
     )
     edges = np.full(len(precision), np.inf)
     edges[:6] = [*[pace.turn_edge] * 3, *[pace.aside_edge] * 2, pace.depth_edge]
@@ -99,7 +103,9 @@ def motion_of(head: LinearHeadModel, prior: Prior, precision: Array, pace: PaceS
 def _cutoff(name: str, named: bool, pace: PaceSettings) -> float:
     if name.startswith(_LIDS):
         return pace.lids
-    return pace.speech if not named or name.startswith(_SPEECH) else pace.mood
+    if not named or name.startswith(_SPEECH):
+        return pace.lips
+    return pace.rare if name.startswith(_RARE) else pace.mood
 
 
 def smooth_eyes(head: LinearHeadModel, fit: HeadFit, points: Tensor, seen: Mask, times: Array, pace: PaceSettings) -> HeadFit:
