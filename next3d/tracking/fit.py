@@ -14,10 +14,10 @@ from torch import Tensor
 
 from next3d.head.dense import DENSE_COUNT
 from next3d.head.model import HeadModel, HeadParams, Joint, LinearHeadModel, axis_angle_to_matrix, matrix_to_axis_angle
-from next3d.tracking.noise import detector_noise
-from next3d.tracking.points import OUTER_EYE_CORNERS, PointModel, point_model
+from next3d.tracking.noise import detector_noise, pose_features, upright_angle
+from next3d.tracking.points import ANGLES, OUTER_EYE_CORNERS, PointModel, point_model
 from next3d.tracking.priors import head_prior
-from next3d.tracking.residuals import ANGLES, HeadState, View, root_offset, seen
+from next3d.tracking.residuals import HeadState, View, root_offset, seen
 from next3d.tracking.solver import Problem, minimise
 from next3d.tracking.types import HeadFit
 from next3d.types import Camera
@@ -155,9 +155,9 @@ def first_guess(model: PointModel, points: Tensor, camera: Camera, trust: Tensor
     focal = torch.linalg.det(camera.intrinsics[:, :2, :2]).abs().sqrt()
     rays = torch.linalg.inv(camera.intrinsics) @ torch.cat([shift[:, :2], torch.ones_like(shift[:, :1])], dim=1)[..., None]
     centre = rays[..., 0] * (focal / size)[:, None]
-    roll = torch.atan2(rotation[:, 1, 0] + rotation[:, 0, 1], rotation[:, 0, 0] - rotation[:, 1, 1])
-    turn = torch.stack([roll.cos(), roll.sin(), -roll.sin(), roll.cos()], dim=1).unflatten(1, (2, 2))
-    view = View(camera.intrinsics, shift[:, :2], turn / size[:, None, None], measured, believed)
+    upright = axis_angle_to_matrix(upright_angle(rotation)[:, None] * rotation.new_tensor([0.0, 0.0, -1.0]))
+    axes = upright / size[:, None, None]
+    view = View(camera.intrinsics, shift[:, :2], axes, pose_features(rotation), measured, believed)
     target = view.measured(measured[..., :2], measured[..., 2] - shift[:, None, 2])
     new = points.new_zeros
     count = len(points)

@@ -9,16 +9,24 @@ with bias ~ N(0, 1): factor analysis, measured on synthetic portraits with known
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from functools import lru_cache
+from pathlib import Path
 
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from dnnlib.files import atomic_write
 from next3d.head.model import LinearHeadModel
-from next3d.tracking.points import PointModel, point_model
+from next3d.tracking.points import ANGLES, PointModel, is_default, point_model
 from next3d.types import TensorBundle
 
 POSE_FEATURES = 5
+HABITS_FILE = Path(__file__).with_name("face_mesh_habits.safetensors")
+_CAUTION = 4.0
+"""Times the spread that was measured: neighbouring points err alike beyond the factors, and people are not synthetic. Chosen on portraits
+that are not judged."""
 _PLAIN_SPREAD = (0.006, 0.006, 0.02)
 """World units; of a detector of which nothing is known."""
 _DEPTH_OFFSET = 0.05
@@ -34,28 +42,33 @@ class DetectorNoise(TensorBundle):
     slopes: Tensor
     """[K, 3, 5]: times `pose_features`."""
     response: Tensor
-    """[K, 3, M]: times the motion."""
+    """[K, 3, M]: times the motion, of which a detector shows too little."""
     factors: Tensor
     """[K, 3, B]."""
     spread: Tensor
     """[K, 3]: standard deviations."""
 
-    def expected(self, rotation: Tensor, upright: Tensor, motion: Tensor, bias: Tensor) -> Tensor:
-        """How far the detector's points are expected from the true ones, [N, K, 3]."""
-        features = pose_features(rotation, upright)
-        weights = torch.cat([features, motion, bias], dim=1)
+    def expected(self, pose: Tensor, motion: Tensor, bias: Tensor) -> Tensor:
+        """How far the detector's points are expected from the true ones, [N, K, 3]; `pose` [N, 5] are `pose_features`."""
         table = torch.cat([self.slopes, self.response, self.factors], dim=2)
-        return self.offset + (weights @ table.flatten(0, 1).T).unflatten(1, (-1, 3))
+        return self.offset + (torch.cat([pose, motion, bias], dim=1) @ table.flatten(0, 1).T).unflatten(1, (-1, 3))
 
 
-def pose_features(rotation: Tensor, upright: Tensor) -> Tensor:
-    """[N, 5]: where heads [N, 3, 3] look, sideways and down in the upright picture, and the squares and the product of that."""
-    ahead = (upright @ rotation[:, :2, 2:])[..., 0] / torch.linalg.det(upright).sqrt()[:, None]
-    side, down = ahead.unbind(dim=1)
+def pose_features(rotation: Tensor) -> Tensor:
+    """[N, 5]: where heads look whose rotations [N, 3, 3] lead to a camera's axes, sideways and down in the picture turned so that they are
+    upright; and the squares and the product of that."""
+    roll = upright_angle(rotation)
+    right, below = rotation[:, 0, 2], rotation[:, 1, 2]
+    side, down = roll.cos() * right + roll.sin() * below, roll.cos() * below - roll.sin() * right
     return torch.stack([side, down, side * side, down * down, side * down], dim=1)
 
 
-def plain_noise(points: PointModel, motions: int) -> DetectorNoise:
+def upright_angle(rotation: Tensor) -> Tensor:
+    """[N]: by how much heads lean to the picture's right, radians."""
+    return torch.atan2(rotation[:, 1, 0] + rotation[:, 0, 1], rotation[:, 0, 0] - rotation[:, 1, 1])
+
+
+def plain_noise(points: PointModel) -> DetectorNoise:
     """A detector of which nothing is known but that its depths have no origin."""
     new = points.base.new_zeros
     count = len(points.base)
@@ -64,13 +77,28 @@ def plain_noise(points: PointModel, motions: int) -> DetectorNoise:
     return DetectorNoise(
         offset=new(count, 3),
         slopes=new(count, 3, POSE_FEATURES),
-        response=new(count, 3, motions),
+        response=new(count, 3, points.expressions + ANGLES),
         factors=factors,
         spread=points.base.new_tensor(_PLAIN_SPREAD).expand(count, 3).clone(),
     )
 
 
 def detector_noise(head: LinearHeadModel) -> DetectorNoise:
-    """The habits of MediaPipe's face mesh in the points of a head, on its device and in its precision."""
-    points = point_model(head)
-    return plain_noise(points, points.expressions + 6)
+    """The habits of MediaPipe's face mesh in the points of a head, on its device and in its precision; plain ones where they are not known."""
+    return _detector_noise(head, head.template.device, head.template.dtype)
+
+
+@lru_cache(maxsize=4)
+def _detector_noise(head: LinearHeadModel, device: torch.device, dtype: torch.dtype) -> DetectorNoise:
+    if not is_default(head):
+        return plain_noise(point_model(head))
+    stored = load_file(HABITS_FILE)
+    noise = DetectorNoise(**{name: table.to(device, dtype) for name, table in stored.items()})
+    return replace(noise, spread=noise.spread * _CAUTION)
+
+
+def save_noise(noise: DetectorNoise) -> None:
+    """Store the habits that `detector_noise` reads, in half precision."""
+    tables = {field.name: getattr(noise, field.name).half().contiguous() for field in fields(DetectorNoise)}
+    with atomic_write(HABITS_FILE) as temporary:
+        save_file(tables, temporary)

@@ -23,6 +23,8 @@ from next3d.head.model import OBJECT_TO_WORLD, HeadModel, Joint, LinearHeadModel
 
 HINGES = (Joint.JAW, Joint.LEFT_EYE, Joint.RIGHT_EYE)
 """The joints that move points within the head."""
+ANGLES = 6
+"""Last unknowns of a motion: jaw (x, y), left eye (x, y), right eye (x, y), axis-angle, radians."""
 OUTER_EYE_CORNERS = (33, 263)
 """Of the 478 points."""
 _NEIGHBOURS = 4
@@ -108,9 +110,14 @@ def point_model(head: HeadModel) -> PointModel:
     return _point_model(head, head.template.device, head.template.dtype)
 
 
+def is_default(head: HeadModel) -> bool:
+    """Whether it is the default head, on which the detector's points were measured."""
+    return head.identifier.startswith("procedural")
+
+
 @lru_cache(maxsize=4)
 def _point_model(head: LinearHeadModel, device: torch.device, dtype: torch.dtype) -> PointModel:
-    if head.identifier.startswith("procedural"):
+    if is_default(head):
         source = torch.arange(DENSE_COUNT)[:, None]
         return build_points(head, dense_embedding(head), source, torch.ones(DENSE_COUNT, 1)).to(device, dtype)
     topology = head.topology

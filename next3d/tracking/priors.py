@@ -11,7 +11,7 @@ from torch import Tensor
 
 from next3d.head.limits import JOINT_LIMITS
 from next3d.head.model import HeadModel, Joint, LinearHeadModel
-from next3d.tracking.residuals import ANGLES
+from next3d.tracking.points import ANGLES
 from next3d.types import TensorBundle
 
 SHAPE_LIMIT = 3.0

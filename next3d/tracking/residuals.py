@@ -1,8 +1,8 @@
 """What a head under a camera lets a detector see, how that changes with everything unknown, and how likely a detection makes it.
 
 Camera coordinates: x right, y down, z forwards, world units. A measurement of a point is its place in the picture and its depth, both in
-world units at the head's distance and turned upright (`View`), so that errors of a detector look alike in all pictures. The unknowns of a
-head are ordered: turn 3, move 3, motion M = E + 6, bias B, shape S; a step in them is applied by `moved`.
+world units at the head's distance and turned so that the head is upright (`View`): so a detector's errors look alike in all pictures. The
+unknowns of a head are ordered: turn 3, move 3, motion M = E + 6, bias B, shape S; a step in them is applied by `moved`.
 """
 
 from __future__ import annotations
@@ -14,13 +14,11 @@ from torch import Tensor
 
 from next3d.head.model import axis_angle_to_matrix
 from next3d.tracking.noise import DetectorNoise
-from next3d.tracking.points import HINGES, PointModel
+from next3d.tracking.points import ANGLES, HINGES, PointModel
 from next3d.types import TensorBundle
 
 RIGID = 6
 """Unknowns of turn and move."""
-ANGLES = 6
-"""Last unknowns of a motion: jaw (x, y), left eye (x, y), right eye (x, y), axis-angle, radians."""
 
 
 @dataclass(frozen=True)
@@ -53,8 +51,10 @@ class View(TensorBundle):
     """[N, 3, 3], normalised."""
     origin: Tensor
     """[N, 2]: about where the head's centre is, unit coordinates."""
-    upright: Tensor
-    """[N, 2, 2]: turns directions in the picture so that the head is upright, and scales unit coordinates to world units."""
+    axes: Tensor
+    """[N, 3, 3]: from unit coordinates (right, down, away) to those of measurements."""
+    pose: Tensor
+    """[N, 5]: `next3d.tracking.noise.pose_features`."""
     target: Tensor
     """[N, K, 3]: the measurements."""
     trust: Tensor
@@ -62,9 +62,7 @@ class View(TensorBundle):
 
     def measured(self, places: Tensor, depths: Tensor) -> Tensor:
         """Unit coordinates [N, K, 2] and depths in them [N, K] as measurements [N, K, 3]."""
-        flat = (places - self.origin[:, None]) @ self.upright.transpose(1, 2)
-        scale = torch.linalg.det(self.upright).sqrt()
-        return torch.cat([flat, (depths * scale[:, None])[..., None]], dim=2)
+        return torch.cat([places - self.origin[:, None], depths[..., None]], dim=2) @ self.axes.transpose(1, 2)
 
 
 def moved(state: HeadState, step: Tensor) -> HeadState:
@@ -138,7 +136,7 @@ def predict(points: PointModel, state: HeadState, view: View, noise: DetectorNoi
     places, local = seen(points, state, view)
     centre = state.centre[:, None, 2]
     depths = _focal(view)[:, None] * (local[..., 2] - centre) / centre
-    return view.measured(places, depths) + noise.expected(state.rotation, view.upright, state.motion, state.bias)
+    return view.measured(places, depths) + noise.expected(view.pose, state.motion, state.bias)
 
 
 def predict_with_slopes(points: PointModel, state: HeadState, view: View, noise: DetectorNoise) -> tuple[Tensor, Tensor]:
@@ -153,21 +151,19 @@ def predict_with_slopes(points: PointModel, state: HeadState, view: View, noise:
     depths = focal * turned[..., 2] / distance
     # d place / d local = K (1 - ray e_z') / z, and that of depth
     drop = _identity(rays)[:2] - rays[..., :2, None] * rays.new_tensor([0.0, 0.0, 1.0])  # [N, K, 2, 3]
-    image = (view.upright @ view.intrinsics[:, :2, :2])[:, None] @ (drop * inverse[..., None])  # [N, K, 2, 3]
-    scale = torch.linalg.det(view.upright).sqrt()[:, None]
+    image = view.intrinsics[:, None, :2, :2] @ (drop * inverse[..., None])  # [N, K, 2, 3]
     deep = torch.zeros_like(image[..., :1, :])
-    deep[..., 0, 2] = focal * scale / distance
-    image = torch.cat([image, deep], dim=2)  # [N, K, 3, 3]: d measurement / d local
-    turn = _cross_columns(turned, image)
-    move = image * state.centre[:, None, None, 2:]
-    move = torch.cat([move[:, :, :2], torch.zeros_like(move[:, :, 2:])], dim=2)
-    move[:, :, 2, 2] = -depths * scale  # relative depths shrink as the head goes away
+    deep[..., 0, 2] = focal / distance
+    move = torch.cat([image * distance[..., None, None], torch.zeros_like(deep)], dim=2)
+    move[:, :, 2, 2] = -depths  # relative depths shrink as the head goes away
+    image = view.axes[:, None] @ torch.cat([image, deep], dim=2)  # [N, K, 3, 3]: d measurement / d local
+    turn, move = _cross_columns(turned, image), view.axes[:, None] @ move
     inner = (image @ state.rotation[:, None]) @ slopes  # [N, K, 3, M + S]
     motions = state.motion.shape[1]
     inner[..., :motions] += noise.response
     factors = noise.factors.expand(len(inner), -1, -1, -1)
     jacobian = torch.cat([turn, move, inner[..., :motions], factors, inner[..., motions:]], dim=3)
-    expected = noise.expected(state.rotation, view.upright, state.motion, state.bias)
+    expected = noise.expected(view.pose, state.motion, state.bias)
     return view.measured(places, depths) + expected, jacobian
 
 
