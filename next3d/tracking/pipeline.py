@@ -38,8 +38,6 @@ from next3d.tracking.sources import Item, read_item
 from next3d.tracking.types import CropFrame, Face, HeadFit, Pixels, Points
 from next3d.types import Camera
 
-COMPRESSION = 1
-"""Of PNGs, 0 to 9: photos hardly become smaller beyond it, only slower."""
 PREVIEW = 160
 """Side in pixels of what the report shows of rejected faces."""
 _FACES, _BYTES = 8, 256 << 20
@@ -205,10 +203,10 @@ class PortionMaker:
             return
         crop = cut_crop(photo, frame, settings.resolution)
         files = {"images": f"{number:06d}.png"}
-        self.files[files["images"]] = png_bytes(crop, compression=COMPRESSION)
+        self.files[files["images"]] = png_bytes(crop, photo=True)
         if settings.matte:
             files["matte"] = f"{number:06d}-matte.png"
-            self.files[files["matte"]] = png_bytes(self.tools.matte.cut(crop), compression=COMPRESSION)
+            self.files[files["matte"]] = png_bytes(self.tools.matte.cut(crop))
         for name, table in tables(self.tools.head, fit, unit, settings.resolution).items():
             self.numbers.setdefault(name, []).append(table)
         self.rows.append(replace(row, files=files))
