@@ -39,6 +39,15 @@ class Embedding:
         return (vertices[..., self.corners, :] * self.weights[..., None]).sum(dim=-2)
 
 
+@dataclass(frozen=True)
+class DetectorPoints:
+    """Where some of the 478 points lie on a head model, as its makers published it."""
+
+    numbers: Tensor
+    """[K] int64: which of the 478."""
+    embedding: Embedding
+
+
 @torch.no_grad()
 def reference_vertices(head: HeadModel) -> Tensor:
     """The neutral head [V, 3] with its mouth open, world units: the frame of the stored places."""

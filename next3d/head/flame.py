@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import re
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,8 @@ from torch import Tensor
 
 from dnnlib.errors import ConfigError, DatasetError
 from next3d.head.chart import Indices
+from next3d.head.dense import DENSE_COUNT, DetectorPoints
+from next3d.head.dense import Embedding as DenseEmbedding
 from next3d.head.flame_files import SITE, FlameFiles, as_array, as_sparse, find_flame, read_record
 from next3d.head.landmarks import mirror_order
 from next3d.head.model import JOINT_PARENTS, Joint, LinearHead, LinearHeadModel
@@ -60,13 +63,16 @@ def load_flame(path: str | os.PathLike[str] | None = None) -> LinearHeadModel:
     record = read_record(files.model)
     numbers = read_numbers(record, files.model)
     faces = _faces(record, files.model, len(numbers.template))
-    return LinearHeadModel(
+    model = LinearHeadModel(
         identify(files.model),
         numbers,
         _topology(files, numbers, faces),
         shape_names=tuple(f"shape{index:03d}" for index in range(SHAPES)),
         expression_names=tuple(f"expression{index:03d}" for index in range(EXPRESSIONS)),
     )
+    if files.mediapipe is not None:
+        model.detector_points = read_detector_points(files.mediapipe, faces)
+    return model
 
 
 def identify(model: Path) -> str:
@@ -199,6 +205,29 @@ def read_embeddings(paths: tuple[Path, ...], triangle_count: int) -> tuple[Embed
             f"{paths[0]}: has {len(faces)} landmarks, expected 68, or 51 with flame_dynamic_embedding.npy beside it for the jaw's outline."
         )
     return Embedding(faces, weights), contour
+
+
+def read_detector_points(path: Path, faces: Indices) -> DetectorPoints:
+    """Points of MediaPipe's face mesh on triangles [F, 3]: `lmk_face_idx`, `lmk_b_coords`, and in `landmark_indices` which of the 478.
+
+    Raises:
+        DatasetError: damaged, incomplete, or of another model.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            record = {name: file[name] for name in file.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise DatasetError(f"{path}: cannot be read ({error}); download it again from {SITE}.") from error
+    found = _read_embedding(record, path, "", len(faces))
+    numbers = as_array(record, "landmark_indices", path).astype(np.int64)
+    if found.faces.shape != numbers.shape or numbers.ndim != 1 or not numbers.size:
+        raise _misshapen(path, "landmark_indices", numbers, list(found.faces.shape))
+    if numbers.min() < 0 or numbers.max() >= DENSE_COUNT:
+        raise DatasetError(
+            f"{path}: names point {numbers.max()}, but MediaPipe's face mesh has {DENSE_COUNT}; download it again from {SITE}."
+        )
+    corners = torch.from_numpy(faces[found.faces])
+    return DetectorPoints(torch.from_numpy(numbers), DenseEmbedding(corners, _single(found.barycentrics)))
 
 
 def _read_embedding(record: Mapping[str, Any], path: Path, kind: str, triangle_count: int) -> Embedding:

@@ -33,6 +33,7 @@ STATIC_NAMES = ("flame_static_embedding.pkl", "flame_static_embedding_68.pkl")
 DYNAMIC_NAMES = ("flame_dynamic_embedding.npy",)
 MASKS_NAMES = ("flame_masks.pkl",)
 UV_MASK_NAMES = ("uv_face_eye_mask.png",)
+MEDIAPIPE_NAMES = ("mediapipe_landmark_embedding.npz",)
 DEPTH = 2
 """How many folders deep a folder is searched."""
 LARGEST = 1e30
@@ -52,6 +53,8 @@ class FlameFiles:
     """Landmarks: one file with everything, or a static one and perhaps a dynamic one."""
     masks: Path | None
     uv_mask: Path | None
+    mediapipe: Path | None = None
+    """Where points of MediaPipe's face mesh lie."""
 
 
 def find_flame(path: str | os.PathLike[str] | None = None) -> FlameFiles:
@@ -84,7 +87,8 @@ def find_flame(path: str | os.PathLike[str] | None = None) -> FlameFiles:
             f"{place}: has no {TEMPLATE_NAMES[0]}, the mesh with FLAME's texture coordinates; put it beside {model.name} "
             "(it comes with DECA, https://github.com/yfeng95/DECA, folder data)."
         )
-    return FlameFiles(model, template, _embedding(place, found, model), _first(found, MASKS_NAMES), _first(found, UV_MASK_NAMES))
+    further = (_first(found, names) for names in (MASKS_NAMES, UV_MASK_NAMES, MEDIAPIPE_NAMES))
+    return FlameFiles(model, template, _embedding(place, found, model), *further)
 
 
 def _listing(root: Path, depth: int) -> dict[str, list[Path]]:

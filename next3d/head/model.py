@@ -11,12 +11,16 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from next3d.head.topology import Topology
 from next3d.types import Camera, HeadMesh, TensorBundle
+
+if TYPE_CHECKING:
+    from next3d.head.dense import DetectorPoints
 
 OBJECT_TO_WORLD = 2.5
 """Head models use metres-like object units; this many world units are one object unit (Next3D supplement, Sec. 2.1)."""
@@ -107,6 +111,8 @@ class LinearHeadModel(HeadModel):
     weights: Tensor
     pose_directions: Tensor | None
     joint_expression_directions: Tensor | None
+    detector_points: DetectorPoints | None = None
+    """Points of MediaPipe's face mesh on this head, on the CPU, where somebody measured them; not part of the fingerprint."""
 
     def __init__(
         self,

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from next3d.head.dense import DENSE_COUNT, Embedding, dense_embedding
+from next3d.head.dense import DENSE_COUNT, DetectorPoints, Embedding, dense_embedding
 from next3d.head.model import OBJECT_TO_WORLD, HeadModel, Joint, LinearHeadModel
 
 HINGES = (Joint.JAW, Joint.LEFT_EYE, Joint.RIGHT_EYE)
@@ -29,6 +29,8 @@ OUTER_EYE_CORNERS = (33, 263)
 """Of the 478 points."""
 _NEIGHBOURS = 4
 """Of the 478 points that stand for a landmark."""
+_OUTLINE = 17
+"""Of the 68 landmarks, the first: the jaw's outline."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,8 @@ def point_model(head: HeadModel) -> PointModel:
     """The points that are compared, on the head's device and in its precision; measured once per head.
 
     The default head has all 478. On other heads, whose surface the detector's points were not measured on, it is the 68 usual
-    landmarks; where those are among the 478 is known from the default head.
+    landmarks; where those are among the 478 is known from the default head. Where the head's makers say where some of the 478 lie, those
+    take the place of all landmarks but the outline.
 
     Raises:
         TypeError: the head is no linear model.
@@ -125,7 +128,18 @@ def _point_model(head: LinearHeadModel, device: torch.device, dtype: torch.dtype
         raise ValueError(f"fitting: the head {head.identifier!r} has no landmarks, so nothing of it can be compared with a picture")
     embedding = Embedding(topology.faces[topology.landmark_faces].cpu(), topology.landmark_barycentrics.cpu())
     source, share = landmarks_among_dense()
+    if head.detector_points is not None:
+        embedding, source, share = _with_published(head.detector_points, embedding, source, share)
     return build_points(head, embedding, source, share).to(device, dtype)
+
+
+def _with_published(known: DetectorPoints, embedding: Embedding, source: Tensor, share: Tensor) -> tuple[Embedding, Tensor, Tensor]:
+    """The points of the detector that lie on the head as its makers say, and of the 68 landmarks the outline, which is not among them."""
+    alone = torch.zeros(len(known.numbers), source.shape[1]).index_fill_(1, torch.tensor(0), 1.0)
+    corners = torch.cat([embedding.corners[:_OUTLINE], known.embedding.corners])
+    weights = torch.cat([embedding.weights[:_OUTLINE], known.embedding.weights])
+    sources = torch.cat([source[:_OUTLINE], known.numbers[:, None].expand(-1, source.shape[1])])
+    return Embedding(corners, weights), sources, torch.cat([share[:_OUTLINE], alone.to(share)])
 
 
 @lru_cache(maxsize=1)
