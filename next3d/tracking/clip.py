@@ -8,14 +8,15 @@ a face are bridged. Long clips are solved in windows that overlap by more than w
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from next3d.head.model import HeadModel, HeadParams, LinearHeadModel
+from next3d.head.model import HeadModel, LinearHeadModel
+from next3d.tracking.batches import chunks, concatenate
 from next3d.tracking.eyes import fit_eyes
 from next3d.tracking.fit import FitSettings, first_guess, fit_heads, params_of, reprojection_error
 from next3d.tracking.keyframes import key_frames
@@ -34,9 +35,6 @@ from next3d.types import Camera
 Array = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 
-_CHUNK = 64
-"""Frames that are fitted at a time."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class ClipSettings:
@@ -53,7 +51,7 @@ class ClipSettings:
     """Linearisations of all frames together."""
     looks: int = 2
     """How often limits and jumps are looked at anew in each of them, after a first look."""
-    window: int = 300
+    window: int = 200
     """Frames that are solved together, without the overlap."""
     overlap: float = 1.5
     """Seconds that a window looks to both sides."""
@@ -176,9 +174,7 @@ class _Clip:
 
     def _one_by_one(self, person: _Person, visible: npt.NDArray[np.intp]) -> HeadState:
         """Each visible frame by itself."""
-        states = [minimise(*self._problem(person, rows), self.settings.steps) for rows in _chunks(visible)]
-        names = [one.name for one in fields(HeadState)]
-        return HeadState(**{name: torch.cat([getattr(state, name) for state in states]) for name in names})
+        return concatenate([minimise(*self._problem(person, rows), self.settings.steps) for rows in _chunks(visible)])
 
     def _motion(self, person: _Person, track: Array, reference: Tensor, keys: Tensor) -> Motion:
         """Prices for this clip, from how well single key frames know their unknowns."""
@@ -216,27 +212,21 @@ class _Clip:
 
     def _fit(self, person: _Person, track: Array, reference: Tensor) -> HeadFit:
         """Rows as heads."""
-        parts = []
+        fits = []
         for rows in _chunks(np.arange(len(track))):
             problem, guess = self._problem(person, rows)
             state = from_track(track[rows.numpy()], reference, guess)
             trust = self.points.new_ones(len(rows), self.points.shape[1])
             error = reprojection_error(person.points, state, problem.view, self.points[rows], trust)
             whole = replace(state, shape=person.shape.expand(len(rows), -1))
-            parts.append((params_of(point_model(self.head), whole, self.camera[rows]), error))
-        names = [one.name for one in fields(HeadParams)]
-        params = HeadParams(**{name: torch.cat([getattr(part, name) for part, _ in parts]) for name in names})
-        return HeadFit(params, self.camera, torch.cat([error for _, error in parts]))
+            fits.append(HeadFit(params_of(point_model(self.head), whole, self.camera[rows]), self.camera[rows], error))
+        return concatenate(fits)
 
     def _with_eyes(self, fit: HeadFit, run: range) -> HeadFit:
         """Gaze and lids of a run of frames."""
         rows = slice(run.start, run.stop)
         part = smooth_eyes(self.head, fit[rows], self.points[rows], self.seen[rows], self.times[rows], self.settings.pace)
-        names = [one.name for one in fields(HeadParams)]
-        changed = {name: getattr(fit.params, name).clone() for name in names}
-        for name, tensor in changed.items():
-            tensor[rows] = getattr(part.params, name)
-        return replace(fit, params=HeadParams(**changed))
+        return concatenate([fit[: run.start], part, fit[run.stop :]])
 
 
 @dataclass(frozen=True)
@@ -256,8 +246,8 @@ class _Person:
 
 
 def _chunks(frames: npt.NDArray[np.intp]) -> Iterator[Tensor]:
-    for first in range(0, len(frames), _CHUNK):
-        yield torch.from_numpy(frames[first : first + _CHUNK])
+    for rows in chunks(len(frames)):
+        yield torch.from_numpy(frames[rows])
 
 
 def _filled(rows: Array, visible: npt.NDArray[np.intp], count: int) -> Array:

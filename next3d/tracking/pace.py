@@ -15,6 +15,7 @@ from torch import Tensor
 
 from next3d.head.limits import limit_expression
 from next3d.head.model import LinearHeadModel
+from next3d.tracking.batches import chunks, concatenate
 from next3d.tracking.eyeballs import EYES, eye_pair
 from next3d.tracking.gaze import GazeSettings, eye_weights, fit_gaze
 from next3d.tracking.lids import fit_lids
@@ -122,13 +123,17 @@ def smooth_eyes(head: LinearHeadModel, fit: HeadFit, points: Tensor, seen: Mask,
         pace: the cutoffs.
     """
     eyes = list(EYES)
-    fit = fit_gaze(head, fit, points)
-    trust = eye_weights(eye_pair(head, fit), fit.camera, points, GazeSettings()).mean(dim=1).double().cpu().numpy()
-    weights = seen * (trust + _LEAST_TRUST)
+    trusts, fits = [], []
+    for rows in chunks(len(points)):
+        fits.append(fit_gaze(head, fit[rows], points[rows]))
+        trusts.append(eye_weights(eye_pair(head, fits[-1]), fits[-1].camera, points[rows], GazeSettings()).mean(dim=1))
+    fit = concatenate(fits)
+    weights = seen * (torch.cat(trusts).double().cpu().numpy() + _LEAST_TRUST)
     pose = fit.params.pose.clone()
     gaze = pose[:, eyes, :2].flatten(1).double().cpu().numpy()
     pose[:, eyes, :2] = torch.from_numpy(smooth_signals(gaze, weights, times, pace.gaze, edge=pace.gaze_edge)).to(pose).unflatten(1, (2, 2))
-    fit = fit_lids(head, replace(fit, params=replace(fit.params, pose=pose)), points)
+    fit = replace(fit, params=replace(fit.params, pose=pose))
+    fit = concatenate([fit_lids(head, fit[rows], points[rows]) for rows in chunks(len(points))])
     columns = [column for column, name in enumerate(head.expression_names) if name.startswith(_READ_LIDS)]
     if not columns:
         return fit

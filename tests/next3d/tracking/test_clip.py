@@ -43,14 +43,14 @@ def _a_detector_without_habits(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def person_in_motion(head: LinearHeadModel, count: int = COUNT) -> HeadParams:
-    """Nods, turns, opens the mouth twice a second, and shuts the eyes around frame 30 for four frames."""
+    """Nods, turns, opens the mouth three times in two seconds, and shuts the eyes around frame 30 for four frames."""
     time = torch.arange(count) / FPS
     params = head.neutral(count)
     shape = 0.7 * torch.randn(1, params.shape.shape[1], generator=torch.Generator().manual_seed(3))
     pose, expression = params.pose.clone(), params.expression.clone()
     pose[:, Joint.GLOBAL, 0] = 0.1 * torch.sin(2 * torch.pi * 0.7 * time)
     pose[:, Joint.GLOBAL, 1] = 0.3 * torch.sin(2 * torch.pi * 0.5 * time)
-    pose[:, Joint.JAW, 0] = 0.1 - 0.1 * torch.cos(2 * torch.pi * 2 * time)
+    pose[:, Joint.JAW, 0] = 0.1 - 0.1 * torch.cos(3 * torch.pi * time)
     frames = torch.arange(count)
     shut = (1.5 - (frames - BLINK - 0.5).abs() * 0.5).clamp(0, 1)
     for side in ("Left", "Right"):
