@@ -27,7 +27,7 @@ from next3d.tracking.results import Portion, Row
 from next3d.tracking.settings import TrackingSettings
 from next3d.tracking.smooth import smooth_frames
 from next3d.tracking.sources import Item, local_file
-from next3d.tracking.types import CropFrame, Face, HeadFit, Points
+from next3d.tracking.types import CropFrame, Face, HeadFit
 from next3d.types import Camera
 
 Arrays = Mapping[str, npt.NDArray[np.generic]]
@@ -64,10 +64,11 @@ def look_at_frames(plan: FilmPlan, first: int, last: int, tools: Tools) -> dict[
     """What a detector that knows nothing of earlier frames sees in frames first ... last - 1.
 
     Returns:
-        `points` [n, 478, 3] float32, photo coordinates, NaN where no face is seen; `score` [n]; `signatures` [n, 256]; n is smaller
+        `points` [n, 478, 3] float32, photo coordinates, NaN where no face is seen; `spread` [n, 478], NaN where
+        there is none; `score` [n]; `signatures` [n, 256]; n is smaller
         than last - first where the film ends early.
     """
-    points, scores, signatures = [], [], []
+    points, spreads, scores, signatures = [], [], [], []
     nothing = np.full((_POINTS, 3), np.nan, dtype=np.float32)
     tools.detector.restart()
     with local_file(plan.item) as path:
@@ -75,10 +76,12 @@ def look_at_frames(plan: FilmPlan, first: int, last: int, tools: Tools) -> dict[
         for pixels in film.frames(first, last):
             face = tools.detector.follow(pixels)
             points.append(nothing if face is None else face.points.astype(np.float32))
+            spreads.append(nothing[:, 0] if face is None or face.spread is None else face.spread.astype(np.float32))
             scores.append(0.0 if face is None else face.score)
             signatures.append(frame_signature(pixels))
     return {
         "points": np.stack(points) if points else np.zeros((0, _POINTS, 3), np.float32),
+        "spread": np.stack(spreads) if points else np.zeros((0, _POINTS), np.float32),
         "score": np.array(scores, dtype=np.float32),
         "signatures": np.stack(signatures) if points else np.zeros((0, SIGNATURE_SIZE), np.float32),
     }
@@ -95,22 +98,20 @@ def shots_of(looks: Arrays, fps: float) -> list[range]:
     return find_shots(points, np.isfinite(points[:, 0, 0].astype(np.float64)), looks["signatures"], fps=fps)
 
 
-def fit_shot(
-    points: Points, score: npt.NDArray[np.generic], first: int, plan: FilmPlan, tools: Tools
-) -> dict[str, npt.NDArray[np.generic]]:
+def fit_shot(looks: Arrays, first: int, plan: FilmPlan, tools: Tools) -> dict[str, npt.NDArray[np.generic]]:
     """One person's head in every frame of a shot.
 
     Args:
-        points: [T, 478, 3], photo coordinates, NaN where no face is seen.
-        score: [T], of the detector.
+        looks: T rows of what `look_at_frames` returned.
         first: number of the shot's first frame in the film.
         plan: the film.
         tools: head model and settings.
 
     Returns:
-        `frames` [T, 3] (left, top, side of the crops), `points`, `score`, `there` [T] (a head was fitted or
-        imported), `label` [T, 25], `error` [T] and the fields of head parameters.
+        `frames` [T, 3] (left, top, side of the crops), `points`, `spread`, `score`, `there` [T] (a head was fitted or imported),
+        `label` [T, 25], `error` [T] and the fields of head parameters.
     """
+    points = looks["points"].astype(np.float64)
     found = [crop_frame(face) if np.isfinite(face).all() else None for face in points]
     frames = smooth_frames(found, plan.fps)
     there: Sequence[bool] = [True] * len(points)
@@ -123,8 +124,7 @@ def fit_shot(
             fit = canonical(tools.head, fit_clip(tools.head, units, seen, standard_camera(len(units)), plan.fps))
     return {
         "frames": np.array([(frame.left, frame.top, frame.side) for frame in frames]),
-        "points": points.astype(np.float32),
-        "score": score,
+        **{name: looks[name] for name in ("points", "spread", "score")},
         "there": np.array(there),
         "label": fit.camera.to_label().numpy(),
         "error": fit.error.numpy(),
@@ -161,7 +161,8 @@ def cut_frames(plan: FilmPlan, start: int, shot: Arrays, tools: Tools) -> Portio
             if not shot["there"][index]:
                 portion.rows.append(replace(row, crop=frame, problem=f"{plan.item.name} frame {start + index}: {MISSING}."))
                 continue
-            face = Face(points, float(shot["score"][index]))
+            spread = shot["spread"][index].astype(np.float64)
+            face = Face(points, float(shot["score"][index]), spread if np.isfinite(spread).all() else None)
             quality = None if bridged else judge(pixels, face, frame, alone, resolution=settings.resolution, limits=settings.limits)
             portion.keep(row, pixels, frame, alone, frame.to_unit(points), quality)
     return portion.done()

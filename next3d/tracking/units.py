@@ -12,7 +12,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
 
-import numpy as np
 import torch
 
 from next3d.tracking.film_pipeline import FilmPlan, cut_frames, fit_shot, joined, look_at_frames
@@ -130,8 +129,8 @@ class ShotUnit:
         found = joined([load_arrays(place.path(look)) for look in self.looks])
         begin = self.looks[0].first
         rows = slice(self.first - begin, self.last - begin)
-        points = found["points"][rows].astype(np.float64)
-        save_arrays(place.path(self), fit_shot(points, found["score"][rows], self.first, self.plan, tools))
+        looks = {name: array[rows] for name, array in found.items()}
+        save_arrays(place.path(self), fit_shot(looks, self.first, self.plan, tools))
 
     def alone(self) -> Sequence[Unit]:
         return [self]
