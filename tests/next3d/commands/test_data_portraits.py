@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from next3d.commands.main import root, run_command
-from next3d.head import load_head
+from next3d.head import FLAME_VARIABLE, load_head
 from next3d.head.model import HeadModel, HeadParams, Joint, axis_angle_to_matrix
 from next3d.tracking.quality import TOO_SMALL
 from next3d.types import Camera
@@ -143,7 +143,9 @@ def test_crops_are_upright_and_landmarks_lie_on_the_face(tracked: Tracked, astro
         assert np.linalg.norm(fitted[ours] - detected[theirs, :2]) < 0.06 * np.linalg.norm(detected[33, :2] - detected[263, :2])
 
 
-def test_a_head_of_flames_form_sees_the_same(tracked: Tracked, astronaut: Image.Image, tmp_path: Path) -> None:
+def test_a_head_of_flames_form_sees_the_same(
+    tracked: Tracked, astronaut: Image.Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """With the points that FLAME's site publishes for the detector beside the model, the head is turned as the default one is."""
     folder = procedural_flame().write(tmp_path / "flame", style="modern")
     write_mediapipe_points(folder)
@@ -155,6 +157,7 @@ def test_a_head_of_flames_form_sees_the_same(tracked: Tracked, astronaut: Image.
     params, _ = flame.head("plain.png")
     assert params.shape.shape == (1, 300)
     assert params.expression.shape == (1, 100)
+    monkeypatch.setenv(FLAME_VARIABLE, str(folder))
     assert open_dataset(flame.folder).resolution == 128
 
 
