@@ -136,16 +136,20 @@ def picture_scale(shape: tuple[int, ...], frames: Sequence[CropFrame], style: Ov
 
 def legend_lines(head: HeadModel, fit: HeadFit) -> list[str]:
     """What was found of the first head of a fit, in short lines; degrees."""
-    yaw, pitch, roll = torch.rad2deg(view_angles(fit)[0]).tolist()
-    pose = torch.rad2deg(fit.params.pose[0])
-    left, right = pose[Joint.LEFT_EYE], pose[Joint.RIGHT_EYE]
+    yaw, pitch, roll = (_degrees(angle) for angle in view_angles(fit)[0])
+    pose = fit.params.pose[0]
+    gaze = (pose[Joint.LEFT_EYE] + pose[Joint.RIGHT_EYE]) / 2
     lines = [
-        f"yaw {yaw:+.0f}°  pitch {pitch:+.0f}°  roll {roll:+.0f}°",
-        f"jaw {float(pose[Joint.JAW, 0]):.0f}°" + _blink(head, fit),
-        f"gaze yaw {float(left[1] + right[1]) / 2:+.0f}°  pitch {float(left[0] + right[0]) / 2:+.0f}°",
+        f"yaw {yaw:+d}°  pitch {pitch:+d}°  roll {roll:+d}°",
+        f"jaw {_degrees(pose[Joint.JAW, 0])}°" + _blink(head, fit),
+        f"gaze yaw {_degrees(gaze[1]):+d}°  pitch {_degrees(gaze[0]):+d}°",
     ]
     error = float(fit.error[0])
     return lines if math.isnan(error) else [*lines, f"error {100 * error:.1f} % of the eyes' distance"]
+
+
+def _degrees(angle: Tensor) -> int:
+    return round(math.degrees(float(angle)))
 
 
 def _blink(head: HeadModel, fit: HeadFit) -> str:
@@ -333,7 +337,7 @@ class _Pen:
 
 def _lay_legend(picture: Image.Image, lines: Sequence[str], frame: CropFrame) -> None:
     """Figures on a dark plate under the crop, or in its lower corner where there is no room."""
-    height = round(min(max(frame.side / 32, 11), 64, max(picture.height / 12, 8)))
+    height = round(min(max(frame.side / 32, max(picture.size) / 120, 11), 64, max(picture.height / 12, 8)))
     font = ImageFont.load_default(height)
     text, gap = "\n".join(lines), max(2, height // 3)
     draw = ImageDraw.Draw(picture)
