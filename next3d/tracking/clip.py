@@ -28,7 +28,7 @@ from next3d.tracking.residuals import HeadState
 from next3d.tracking.smooth import frame_times
 from next3d.tracking.solver import Problem, linearise, minimise, within_limits
 from next3d.tracking.temporal import Motion, solve_over_time
-from next3d.tracking.track import along_track, from_track, mean_rotation, to_track
+from next3d.tracking.track import along_track, from_track, mean_rotation, to_track, without_habits
 from next3d.tracking.types import HeadFit
 from next3d.types import Camera
 
@@ -105,7 +105,8 @@ def fit_clip(
     found = (seen.to(points.device) & points.isfinite().all(dim=2).all(dim=1)).cpu().numpy()
     if not found.any():
         raise ValueError("fitting a clip: no frame shows a face")
-    clip = _Clip(head, torch.nan_to_num(points), found, camera, frame_times(len(points), fps, times), settings)
+    stand_in = torch.from_numpy(_nearest_of(np.flatnonzero(found), len(found))).to(points.device)
+    clip = _Clip(head, points[stand_in], found, camera, frame_times(len(points), fps, times), settings)
     if found.sum() == 1:
         fit = clip.alone(int(found.argmax()), shape)
     else:
@@ -115,7 +116,7 @@ def fit_clip(
 
 @dataclass(frozen=True)
 class _Clip:
-    """What `fit_clip` was asked to do; points are finite everywhere."""
+    """What `fit_clip` was asked to do. Frames without a face have the points of the nearest one, which count for nothing."""
 
     head: LinearHeadModel
     points: Tensor
@@ -145,9 +146,11 @@ class _Clip:
         state = self._one_by_one(person, visible)
         reference = mean_rotation(state.rotation)
         track = _filled(to_track(state, reference), visible, len(self.points))
-        motion = self._motion(person, track, reference, keys)
+        bias = state.bias.new_zeros(len(self.points), state.bias.shape[1])
+        bias[visible] = state.bias
+        motion = self._motion(person, track, bias, reference, keys)
         for run in _runs(self.seen, self.times, self.settings.longest_gap):
-            track[run.start : run.stop] = self._over_time(person, track, reference, motion, run)
+            track[run.start : run.stop] = self._over_time(person, track, bias, reference, motion, run)
         fit = self._fit(person, track, reference)
         for run in _runs(self.seen, self.times, self.settings.longest_gap):
             fit = self._with_eyes(fit, run)
@@ -176,15 +179,16 @@ class _Clip:
         """Each visible frame by itself."""
         return concatenate([minimise(*self._problem(person, rows), self.settings.steps) for rows in _chunks(visible)])
 
-    def _motion(self, person: _Person, track: Array, reference: Tensor, keys: Tensor) -> Motion:
+    def _motion(self, person: _Person, track: Array, bias: Tensor, reference: Tensor, keys: Tensor) -> Motion:
         """Prices for this clip, from how well single key frames know their unknowns."""
         problem, guess = self._problem(person, keys)
-        normal = linearise(problem, from_track(track[keys.numpy()], reference, guess))
-        hessian, _ = along_track(normal.hessian, normal.gradient, track[keys.numpy()])
+        normal = linearise(problem, from_track(track[keys.numpy()], reference, replace(guess, bias=bias[keys])))
+        square, pull, _ = without_habits(normal.hessian, normal.gradient, bias.shape[1])
+        hessian, _ = along_track(square, pull, track[keys.numpy()])
         variance = np.linalg.inv(hessian).diagonal(axis1=1, axis2=2)
         return motion_of(self.head, person.prior, 1 / np.median(variance, axis=0), self.settings.pace)
 
-    def _over_time(self, person: _Person, track: Array, reference: Tensor, motion: Motion, run: range) -> Array:
+    def _over_time(self, person: _Person, track: Array, bias: Tensor, reference: Tensor, motion: Motion, run: range) -> Array:
         """New rows for a run of frames, window by window; every window begins with the old rows."""
         parts, size = [], self.settings.window
         for first in range(run.start, run.stop, size):
@@ -194,20 +198,22 @@ class _Clip:
             )
             near[: run.start], near[run.stop :] = False, False
             frames = np.flatnonzero(near)
-            solved = self._window(person, track[frames], reference, motion, frames)
+            solved = self._window(person, track[frames], bias[frames], reference, motion, frames)
             parts.append(solved[core.start - frames[0] : core.stop - frames[0]])
         return np.concatenate(parts)
 
-    def _window(self, person: _Person, rows: Array, reference: Tensor, motion: Motion, frames: npt.NDArray[np.intp]) -> Array:
+    def _window(self, person: _Person, rows: Array, bias: Tensor, reference: Tensor, motion: Motion, frames: npt.NDArray[np.intp]) -> Array:
         """Some rounds of linearising each frame and solving all of them."""
         unseen = ~self.seen[frames]
         problem, like = self._problem(person, torch.from_numpy(frames))
         for _ in range(self.settings.rounds):
-            state = within_limits(problem, from_track(rows, reference, like))
+            state = within_limits(problem, from_track(rows, reference, replace(like, bias=bias)))
             normal = linearise(problem, state)
-            hessian, gradient = along_track(normal.hessian, normal.gradient, rows)
+            square, pull, habits = without_habits(normal.hessian, normal.gradient, bias.shape[1])
+            hessian, gradient = along_track(square, pull, rows)
             hessian[unseen], gradient[unseen] = 0, 0
-            rows = solve_over_time(hessian, gradient, rows, self.times[frames], motion, self.settings.looks)
+            before, rows = rows, solve_over_time(hessian, gradient, rows, self.times[frames], motion, self.settings.looks)
+            bias = habits.after(bias, rows - before)
         return rows
 
     def _fit(self, person: _Person, track: Array, reference: Tensor) -> HeadFit:
@@ -265,8 +271,12 @@ def _runs(seen: Mask, times: Array, longest_gap: float) -> list[range]:
 
 def _nearest(seen: Mask, times: Array, longest_gap: float) -> npt.NDArray[np.intp]:
     """For each frame itself where it belongs to a run, else the nearest frame that does."""
-    inside = np.concatenate([np.asarray(run) for run in _runs(seen, times, longest_gap)])
-    place = np.searchsorted(inside, np.arange(len(seen)))
-    before, after = inside[np.maximum(place - 1, 0)], inside[np.minimum(place, len(inside) - 1)]
-    every = np.arange(len(seen))
+    return _nearest_of(np.concatenate([np.asarray(run) for run in _runs(seen, times, longest_gap)]), len(seen))
+
+
+def _nearest_of(some: npt.NDArray[np.intp], count: int) -> npt.NDArray[np.intp]:
+    """For each of 0 ... count - 1 the nearest of some increasing numbers."""
+    every = np.arange(count)
+    place = np.searchsorted(some, every)
+    before, after = some[np.maximum(place - 1, 0)], some[np.minimum(place, len(some) - 1)]
     return np.where(np.abs(every - before) < np.abs(after - every), before, after)

@@ -31,8 +31,8 @@ Mask = npt.NDArray[np.bool_]
 _LIDS = ("eyeBlink", "eyeWide", "eyeLook")
 _SPEECH = tuple(f"mouth{name}" for name in ("Funnel", "Pucker", "Stretch", "Press", "RollLower", "LowerDown", "UpperUp"))
 _RARE = ("cheekPuff", "noseSneer", "jaw", "mouthShrug", "mouthClose", "mouthRollUpper", "mouthLeft", "mouthRight")
-_READ_LIDS = ("eyeBlink", "eyeWide")
-"""Expressions that `fit_lids` reads."""
+_READ_LIDS = {"eyeBlink": "lids", "eyeWide": "mood"}
+"""Expressions that `fit_lids` reads, and whose cutoff they have."""
 _LEAST_TRUST = 1e-3
 """Of a gaze that is not seen at all: something has to say where shut eyes look."""
 
@@ -41,9 +41,9 @@ _LEAST_TRUST = 1e-3
 class PaceSettings:
     """Cutoff frequencies, Hz: changes of that pace keep half their height. Accelerations are per second squared."""
 
-    turn: float = 4.0
+    turn: float = 3.5
     """Of the head's rotation."""
-    turn_edge: float = 8.0
+    turn_edge: float = 12.0
     """Accelerations of the head that are movements, radians: fast turns have some 20, a detector's noise 1."""
     aside: float = 4.0
     """Of its place in the picture."""
@@ -54,15 +54,13 @@ class PaceSettings:
     depth_edge: float = 4.0
     """In parts of the distance."""
     jaw: float = 6.0
-    lips: float = 3.5
+    lips: float = 5.0
     """Of what lips do in speech, and of all expressions of heads that do not name theirs."""
     lids: float = 5.0
     mood: float = 2.5
     """Of smiles, frowns, brows and cheeks."""
     rare: float = 1.2
     """Of what people seldom do, and fits do in place of something else: puffed cheeks, jaws aside, sneers and shrugs."""
-    habits: float = 1.0
-    """Of what a detector does differently with every face."""
     lid_edge: float = 200.0
     """Accelerations of lids that are movements, in strengths: a blink has some 1000."""
     gaze: float = 4.5
@@ -80,16 +78,13 @@ def motion_of(head: LinearHeadModel, prior: Prior, precision: Array, pace: PaceS
     Args:
         head: names the expressions.
         prior: has the limits.
-        precision: [6 + M + B]: inverse variance of each unknown in one frame by itself, as a rule.
+        precision: [6 + M]: inverse variance of each unknown in one frame by itself, as a rule.
         pace: the cutoffs.
     """
     names = head.expression_names
     named = "mouthFunnel" in names
     expressions = [_cutoff(name, named, pace) for name in names]
-    habits = len(precision) - 6 - len(names) - ANGLES
-    cutoffs = np.array(
-        [*[pace.turn] * 3, *[pace.aside] * 2, pace.depth, *expressions, *[pace.jaw] * 2, *[pace.gaze] * 4, *[pace.habits] * habits]
-    )
+    cutoffs = np.array([*[pace.turn] * 3, *[pace.aside] * 2, pace.depth, *expressions, *[pace.jaw] * 2, *[pace.gaze] * 4])
     edges = np.full(len(precision), np.inf)
     edges[:6] = [*[pace.turn_edge] * 3, *[pace.aside_edge] * 2, pace.depth_edge]
     lids = [6 + column for column, name in enumerate(names) if name.startswith(_LIDS)]
@@ -134,10 +129,12 @@ def smooth_eyes(head: LinearHeadModel, fit: HeadFit, points: Tensor, seen: Mask,
     pose[:, eyes, :2] = torch.from_numpy(smooth_signals(gaze, weights, times, pace.gaze, edge=pace.gaze_edge)).to(pose).unflatten(1, (2, 2))
     fit = replace(fit, params=replace(fit.params, pose=pose))
     fit = concatenate([fit_lids(head, fit[rows], points[rows]) for rows in chunks(len(points))])
-    columns = [column for column, name in enumerate(head.expression_names) if name.startswith(_READ_LIDS)]
-    if not columns:
-        return fit
     expression = fit.params.expression.clone()
-    lids = smooth_signals(expression[:, columns].double().cpu().numpy(), seen.astype(np.float64), times, pace.lids, edge=pace.lid_edge)
-    expression[:, columns] = torch.from_numpy(lids).to(expression).clamp(0, 1)
+    for start, cutoff in _READ_LIDS.items():
+        columns = [column for column, name in enumerate(head.expression_names) if name.startswith(start)]
+        if not columns:
+            return fit
+        lids = expression[:, columns].double().cpu().numpy()
+        lids = smooth_signals(lids, seen.astype(np.float64), times, getattr(pace, cutoff), edge=pace.lid_edge)
+        expression[:, columns] = torch.from_numpy(lids).to(expression).clamp(0, 1)
     return replace(fit, params=limit_expression(head, replace(fit.params, expression=expression)))

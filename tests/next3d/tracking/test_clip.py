@@ -50,7 +50,7 @@ def person_in_motion(head: LinearHeadModel, count: int = COUNT) -> HeadParams:
     pose, expression = params.pose.clone(), params.expression.clone()
     pose[:, Joint.GLOBAL, 0] = 0.1 * torch.sin(2 * torch.pi * 0.7 * time)
     pose[:, Joint.GLOBAL, 1] = 0.3 * torch.sin(2 * torch.pi * 0.5 * time)
-    pose[:, Joint.JAW, 0] = 0.1 - 0.1 * torch.cos(3 * torch.pi * time)
+    pose[:, Joint.JAW, 0] = 0.14 - 0.1 * torch.cos(3 * torch.pi * time)
     frames = torch.arange(count)
     shut = (1.5 - (frames - BLINK - 0.5).abs() * 0.5).clamp(0, 1)
     for side in ("Left", "Right"):
