@@ -15,8 +15,9 @@ from pathlib import Path
 import numpy as np
 
 from dnnlib.errors import UserError
-from next3d.tracking.looks import Looker, Square, look_often, settle, square_around
+from next3d.tracking.looks import AnyLooker, Looker, Square, look_often, settle, square_around
 from next3d.tracking.search import Candidate, Finder, guesses, same_place
+from next3d.tracking.task_looks import TaskLooker
 from next3d.tracking.types import Face, Pixels
 
 
@@ -53,7 +54,7 @@ _CUT = 0.12
 class Detector:
     """Finds faces in photos, and follows one through a film. Get one from `open_detector`."""
 
-    def __init__(self, finder: Finder, looker: Looker, settings: DetectorSettings) -> None:
+    def __init__(self, finder: Finder, looker: AnyLooker, settings: DetectorSettings) -> None:
         self.settings = settings
         self._finder = finder
         self._looker = looker
@@ -166,6 +167,6 @@ def open_detector(settings: DetectorSettings | None = None) -> Iterator[Detector
     with ExitStack() as stack:
         finder = Finder()
         stack.callback(finder.close)
-        looker = Looker()
+        looker: AnyLooker = Looker() if chosen.task is None else TaskLooker(chosen.task)
         stack.callback(looker.close)
         yield Detector(finder, looker, chosen)

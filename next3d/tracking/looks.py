@@ -12,7 +12,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -34,9 +34,10 @@ _NOTHING = 0.05
 """Presence below which a first look sees no face at all."""
 _SCALES = (1.08, 0.85)
 """Sizes of the squares of several looks: eyes are seen best from close by, lips and outline with something around them."""
-_TOGETHER, _APART = 0.035, 0.1
+_TOGETHER, _APART = 0.015, 0.12
 """Median spread of the looks, in parts of the eyes' distance, up to which they agree and from which they do not at all. On 100 synthetic
-portraits it was 0.01 in the median and 0.067 at most; on a face that stands on its head 0.04 to 0.06, on walls and halves of faces more."""
+portraits it was 0.01 in the median and 0.067 at most, on faces that stand on their heads and were seen upright 0.03 to 0.06, on walls 0.1
+and more."""
 _PRESENCE = "facelandmarkcpu__face_presence_score"
 """MediaPipe's name, inside its graph, for how sure the landmark model is that it sees a face."""
 
@@ -71,6 +72,16 @@ class Look:
     """[478, 3], pixels of the picture, depth on the same scale."""
     presence: float
     """How sure the landmark model is that this is a face, in [0, 1]."""
+
+
+class AnyLooker(Protocol):
+    """What looks at faces: the model in MediaPipe's package, or one of its task API."""
+
+    def look(self, image: Pixels, square: Square) -> Look:
+        """The 478 points as seen in a square of a picture [H, W, 3]."""
+
+    def close(self) -> None:
+        """Free the model."""
 
 
 class Looker:
@@ -122,7 +133,7 @@ def _open_graph() -> Any:
     )
 
 
-def settle(looker: Looker, image: Pixels, square: Square) -> Square | None:
+def settle(looker: AnyLooker, image: Pixels, square: Square) -> Square | None:
     """The square that fits the face which a look into a rough square sees; None if there is no face."""
     for _ in range(_TRIES):
         patch = cut_patch(image, square)
@@ -139,7 +150,7 @@ def settle(looker: Looker, image: Pixels, square: Square) -> Square | None:
     return square
 
 
-def look_often(looker: Looker, image: Pixels, square: Square, looks: int) -> Face:
+def look_often(looker: AnyLooker, image: Pixels, square: Square, looks: int) -> Face:
     """The mean of several looks at the face in a square that fits it."""
     patch = cut_patch(image, square)
     mirrored = np.ascontiguousarray(patch.pixels[:, ::-1])
