@@ -48,7 +48,7 @@ class QualityLimits:
     """Beyond it MediaPipe's points, and the fit with them, fall behind the head: 5° at 65°, 10° at 75°."""
     largest_pitch: float = math.radians(45)
     largest_roll: float = math.radians(60)
-    largest_error: float = 0.045
+    largest_error: float = 0.075
     """See `Measures.error`."""
     largest_spread: float = 0.03
     """See `Measures.spread`; for a frontal face, and up to twice that for one in profile."""
@@ -251,7 +251,7 @@ def _verdict(measures: Measures, resolution: int, limits: QualityLimits) -> tupl
         (EXTREME_POSE, _mark(abs(m.yaw), li.largest_yaw, 0.25)),
         (EXTREME_POSE, _mark(abs(m.pitch), li.largest_pitch, 0.2)),
         (EXTREME_POSE, _mark(abs(m.roll), li.largest_roll, 0.3)),
-        (POOR_FIT, _mark(m.error, li.largest_error, 0.013)),
+        (POOR_FIT, _mark(m.error, li.largest_error, 0.03)),
         (OCCLUDED, 1.0 if m.spread is None else _mark(m.spread, li.largest_spread * (1 + abs(math.sin(m.yaw))), 0.012)),
         (PARTLY_OUTSIDE, _mark(m.outside, li.largest_outside, 0.03)),
         (PARTLY_OUTSIDE, _mark(m.face_outside, li.largest_face_outside, 0.0)),
