@@ -102,8 +102,8 @@ class Looker:
             rotation=square.turn,
         )
         seen = self._graph.process({"image": image, "roi": where})
-        points = np.array([[point.x, point.y, point.z] for point in seen.landmarks.landmark])
-        return Look(points * (width, height, width), float(getattr(seen, _PRESENCE)))
+        points = np.array([[point.x, point.y, point.z] for point in seen.landmarks.landmark], dtype=np.float64)
+        return Look(points * np.array([width, height, width], dtype=np.float64), float(getattr(seen, _PRESENCE)))
 
     def close(self) -> None:
         """Free the model."""
