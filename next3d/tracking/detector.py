@@ -47,6 +47,8 @@ class DetectorSettings:
 
 _CERTAIN = 0.9
 """How sure one must be of a face that was found by the last ways to look for one."""
+_ALIKE = 0.75
+"""Part of the largest face's size from which on faces count as equally large."""
 _CUT = 0.12
 """Mean change of brightness from one frame to the next that is a cut."""
 
@@ -77,7 +79,7 @@ class Detector:
         return faces[: self.settings.most_faces]
 
     def follow(self, image: Pixels) -> Face | None:
-        """The face in the next frame of a film: the one that was followed so far, else the largest.
+        """The face in the next frame of a film: the one that was followed so far, else a large one.
 
         A face that is lost is looked for near where it was; after a cut, or after `settings.forget` frames, anywhere.
         """
@@ -99,11 +101,10 @@ class Detector:
         self._trail = None
 
     def _next(self, image: Pixels, trail: _Trail | None) -> Face | None:
-        """The face that was at a place in the frame before, or the largest one."""
+        """The face that was at a place in the frame before, or the first to be followed."""
         looks, least = self.settings.looks, self.settings.least_score
         if trail is None:
-            faces = self._judged(image, self._finder.whole(image), looks, least)
-            return max(faces, key=lambda face: square_around(face.points).side, default=None)
+            return _first(self._judged(image, self._finder.whole(image), looks, least))
         face = self._study(image, trail.square, looks)
         if face is not None and face.score >= least and _moved_little(trail.square, square_around(face.points)):
             return face
@@ -140,6 +141,13 @@ def _merged(first: Sequence[Face], second: Sequence[Face]) -> list[Face]:
         if not any(same_place(place, other) for other, _ in kept):
             kept.append((place, face))
     return [face for _, face in kept]
+
+
+def _first(faces: Sequence[Face]) -> Face | None:
+    """The face to follow: of those about as large as the largest the one on the left, so that parts of a film choose alike."""
+    sides = [square_around(face.points).side for face in faces]
+    large = [face for face, side in zip(faces, sides, strict=True) if side > _ALIKE * max(sides)]
+    return min(large, key=lambda face: float(face.points[:, 0].mean()), default=None)
 
 
 def _moved_little(before: Square, now: Square) -> bool:

@@ -225,3 +225,13 @@ def test_the_task_api_sees_the_same_places(monkeypatch, tmp_path):
         assert look.points[0, :2] == pytest.approx((202, 92), abs=0.3)
         assert look.presence == 1
     looker.close()
+
+
+def test_parts_of_a_film_choose_the_same_of_two_people(head):
+    """Of two that are about as large, whoever comes a little nearer."""
+    with open_detector() as detector:
+        for left, right in ((200, 230), (230, 200)):
+            detector.restart()
+            found = detector.follow(pasted(pasted(canvas(700, 400), head, 40, 80, left), head, 420, 80, right))
+            assert found is not None
+            assert found.points[:, 0].mean() < 300
