@@ -30,6 +30,7 @@ TOO_BRIGHT = "too bright"
 REASONS = (NO_FACE, UNSURE, TOO_SMALL, TOO_BLURRED, EXTREME_POSE, POOR_FIT, PARTLY_OUTSIDE, OCCLUDED, TOO_DARK, TOO_BRIGHT)
 """Everything that `judge` may say, and `no_face`."""
 
+_TURNED_SPREAD = 1.3
 EYE_CORNERS = (33, 263)
 """MediaPipe's outer eye corners: the person's right, left."""
 
@@ -50,8 +51,8 @@ class QualityLimits:
     largest_roll: float = math.radians(60)
     largest_error: float = 0.075
     """See `Measures.error`."""
-    largest_spread: float = 0.03
-    """See `Measures.spread`; for a frontal face, and up to twice that for one in profile."""
+    largest_spread: float = 0.024
+    """See `Measures.spread`; for a frontal face. Looks at turned heads disagree more: up to 2.3 times that is allowed in profile."""
     largest_outside: float = 0.45
     """Part of the crop beyond the photo."""
     largest_face_outside: float = 0.08
@@ -252,7 +253,7 @@ def _verdict(measures: Measures, resolution: int, limits: QualityLimits) -> tupl
         (EXTREME_POSE, _mark(abs(m.pitch), li.largest_pitch, 0.2)),
         (EXTREME_POSE, _mark(abs(m.roll), li.largest_roll, 0.3)),
         (POOR_FIT, _mark(m.error, li.largest_error, 0.03)),
-        (OCCLUDED, 1.0 if m.spread is None else _mark(m.spread, li.largest_spread * (1 + abs(math.sin(m.yaw))), 0.012)),
+        (OCCLUDED, 1.0 if m.spread is None else _mark(m.spread, li.largest_spread * (1 + _TURNED_SPREAD * abs(math.sin(m.yaw))), 0.012)),
         (PARTLY_OUTSIDE, _mark(m.outside, li.largest_outside, 0.03)),
         (PARTLY_OUTSIDE, _mark(m.face_outside, li.largest_face_outside, 0.0)),
         (TOO_DARK, _mark(m.brightness, li.darkest, 0.2)),
