@@ -180,7 +180,7 @@ def _fade_outside(crop: Image.Image, frame: CropFrame, shape: tuple[int, ...]) -
 
 def _blurred(image: Image.Image, width: float) -> npt.NDArray[np.uint8]:
     """Blurred with a standard deviation of `width` pixels; wide blurs of a smaller copy."""
-    shrink = max(1, int(width / 4))
+    shrink = max(1, int(width / 2))
     if shrink == 1:
         return np.asarray(image.filter(ImageFilter.GaussianBlur(width)))
     small = image.reduce(shrink).filter(ImageFilter.GaussianBlur(width / shrink))
