@@ -53,8 +53,8 @@ class PaceSettings:
     """Of its distance."""
     depth_edge: float = 4.0
     """In parts of the distance."""
-    jaw: float = 6.0
-    lips: float = 5.0
+    jaw: float = 5.0
+    lips: float = 4.0
     """Of what lips do in speech, and of all expressions of heads that do not name theirs."""
     lids: float = 5.0
     mood: float = 2.5

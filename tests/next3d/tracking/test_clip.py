@@ -77,7 +77,7 @@ def track(head: LinearHeadModel, points: Tensor, seen: Tensor | None = None, set
 
 
 def jitter(values: Tensor, true: Tensor) -> float:
-    """Root mean square second difference of the error."""
+    """Root mean square second difference of what values have beyond others."""
     return float((values - true).diff(n=2, dim=0).square().mean().sqrt())
 
 
@@ -97,14 +97,14 @@ def test_a_smooth_motion_is_found(head: LinearHeadModel, motion: HeadParams) -> 
 
 
 def test_noise_falls_and_the_jaw_keeps_up(head: LinearHeadModel, motion: HeadParams) -> None:
-    """Against fits of single frames that know the person: half the jitter, nothing of the way, no lag."""
-    points = detected(head, motion, NOISE)
-    film = track(head, points).params
-    alone = fit_heads(head, points, camera(COUNT), shape=film.shape[:1]).params
-    for name, slot in (("turn", (slice(None), Joint.GLOBAL)), ("jaw", (slice(None), Joint.JAW, 0))):
-        ours, single, true = film.pose[slot], alone.pose[slot], motion.pose[slot]
-        assert jitter(ours, true) < 0.5 * jitter(single, true), name
-    assert jitter(film.translation, motion.translation) < 0.5 * jitter(alone.translation, motion.translation)
+    """Beside single frames fitted with the same shape: half of what noise does (0.6 for the quick jaw), the whole way, no lag."""
+    points, clean = detected(head, motion, NOISE), detected(head, motion, 0.0)
+    film, still = track(head, points).params, track(head, clean).params
+    alone, quiet = (fit_heads(head, one, camera(COUNT), shape=still.shape[:1]).params for one in (points, clean))
+    for joint, part in ((Joint.GLOBAL, 0.5), (Joint.JAW, 0.6)):
+        assert jitter(film.pose[:, joint], still.pose[:, joint]) < part * jitter(alone.pose[:, joint], quiet.pose[:, joint]), joint
+    assert jitter(film.translation, still.translation) < 0.5 * jitter(alone.translation, quiet.translation)
+    assert jitter(film.expression, still.expression) < 0.5 * jitter(alone.expression, quiet.expression)
     jaw, wide = film.pose[5:-5, Joint.JAW, 0], alone.pose[5:-5, Joint.JAW, 0]
     assert float(jaw.max() - jaw.min()) > 0.85 * float(wide.max() - wide.min())
     late = [float((film.pose[5 + step : COUNT - 5 + step, Joint.JAW, 0] * (wide - wide.mean())).sum()) for step in range(-3, 4)]
