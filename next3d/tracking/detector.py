@@ -47,6 +47,8 @@ class DetectorSettings:
 
 _CERTAIN = 0.9
 """How sure one must be of a face that was found by the last ways to look for one."""
+_CLEAR = 0.95
+"""Where no face is as sure as this, the photo may lie on its side or stand on its head."""
 _ALIKE = 0.75
 """Part of the largest face's size from which on faces count as equally large."""
 _CUT = 0.12
@@ -71,7 +73,7 @@ class Detector:
             faces = _merged(faces, self._judged(image, candidates, self.settings.looks, least))
         if not faces:
             faces = self._judged(image, self._finder.framed(image), self.settings.looks, _CERTAIN)
-        if not any(face.score >= _CERTAIN for face in faces):  # a face that stands on its head may look like a poor one that does not
+        if not any(face.score >= _CLEAR for face in faces):  # a face that stands on its head may look like a poor one that does not
             faces = _merged(faces, self._judged(image, self._finder.turned(image), self.settings.looks, _CERTAIN))
         if not faces:
             faces = self._judged(image, guesses(image), self.settings.looks, _CERTAIN)
