@@ -99,7 +99,7 @@ def _head(name: str) -> HeadModel:
 
 def render_chunk(config: Recipe, first: int, last: int) -> list[EncodedPortrait]:
     """Samples first ... last - 1, rendered with one thread and compressed."""
-    with _single_thread():
+    with single_thread():
         return [config.make(_head(config.head), index) for index in range(first, last)]
 
 
@@ -109,7 +109,7 @@ def _ignore_interrupts() -> None:
 
 
 @contextmanager
-def _single_thread() -> Iterator[None]:
+def single_thread() -> Iterator[None]:
     """Sums do not depend on the number of processors, and workers do not fight for them."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

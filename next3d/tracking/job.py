@@ -17,6 +17,7 @@ from dnnlib.errors import UserError
 from dnnlib.files import FolderClaim, make_output_folder, remove_leftovers
 from next3d.head.model import LinearHeadModel
 from next3d.media.portrait_files import check_target
+from next3d.synthetic.generate import single_thread
 from next3d.tracking.face_mesh import SMALLEST, face_mesh_problem, open_detector
 from next3d.tracking.film_pipeline import FilmPlan, joined, plan_film, shots_of
 from next3d.tracking.importers import open_heads
@@ -70,7 +71,7 @@ def track_dataset(
     items = find_items(source)
     head = shared_head(settings.head)
     check_tools(settings, head)
-    with work_folder(target) as folder, _engine(job.engine) as engine:
+    with work_folder(target) as folder, _engine(job.engine) as engine, single_thread():
         place = Workplace(folder, settings, settings.key(head.fingerprint()))
         outcome = Foreman(place, engine, job.workers, progress or _silent).work(items)
         summary = write_outcome(outcome, place, target, head, force=job.force)

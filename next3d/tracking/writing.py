@@ -16,7 +16,7 @@ from dnnlib.errors import UserError
 from next3d.head.model import HeadModel
 from next3d.media.portrait_files import EncodedPortrait, PortraitWriter, Sink, image_name, open_sink
 from next3d.synthetic.clips import frame_name
-from next3d.tracking.report import FilmRow, ReportItem, write_report
+from next3d.tracking.report import FilmRow, ReportItem, ReportSettings, write_report
 from next3d.tracking.report_pictures import with_overlay
 from next3d.tracking.results import Portion, Row, load_arrays, load_portion, read_pictures
 from next3d.tracking.types import Pixels
@@ -27,6 +27,8 @@ HEAD_FIELDS = ("shape", "expression", "pose", "translation", "scale")
 LANDMARK_FIELDS = ("landmarks_2d", "landmarks_3d", "detected")
 TABLE_NAME = "tracking.jsonl"
 REPORT_NAME = "report.html"
+_SHOWN = ReportSettings(best=12, worst=24, sample=24)
+"""Each picture with its overlay takes as long as the fit of a photo."""
 
 
 @dataclass(frozen=True)
@@ -278,5 +280,5 @@ def _report(editor: _Editor, place: Workplace, sink: Sink, head: HeadModel) -> N
     settings = place.settings
     facts = {"summary": editor.summary.text(), "resolution": f"{settings.resolution} pixels", "head": settings.head, "version": VERSION}
     page = place.folder / REPORT_NAME
-    write_report(page, editor.items, films=editor.film_rows, facts=facts, pictures=picture)
+    write_report(page, editor.items, films=editor.film_rows, facts=facts, pictures=picture, settings=_SHOWN)
     sink.put(REPORT_NAME, page.read_bytes())
