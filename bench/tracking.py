@@ -108,7 +108,7 @@ def _add_reprojection(report: Report, head: LinearHeadModel, stills: Stills, fit
 
     own, above = percent(detected, true), percent(fitted, true)
     constant = percent(true.mean(dim=0, keepdim=True).expand_as(true), true)
-    note = f"% of the outer eye corners' distance: fitted to true points {above:.2f}, detected to true ones {own:.2f}; mean place {constant:.1f}"
+    note = f"of the eyes' distance; fitted to true points {above:.2f}, detected to true ones {own:.2f}, always the mean {constant:.1f}"
     report.add("landmarks_above_detector_percent", above - own, bar="<= 1.5", note=note)
     report.add("landmarks_fitted_to_detected_percent", percent(fitted, detected), note="how well the heads explain what was detected")
 
