@@ -30,7 +30,8 @@ TOO_BRIGHT = "too bright"
 REASONS = (NO_FACE, UNSURE, TOO_SMALL, TOO_BLURRED, EXTREME_POSE, POOR_FIT, PARTLY_OUTSIDE, OCCLUDED, TOO_DARK, TOO_BRIGHT)
 """Everything that `judge` may say, and `no_face`."""
 
-_TURNED_SPREAD = 1.3
+_TURNED_ERROR, _TURNED_SPREAD = 0.8, 1.3
+"""How much more is allowed in profile; in between it goes with the sine of the yaw."""
 EYE_CORNERS = (33, 263)
 """MediaPipe's outer eye corners: the person's right, left."""
 
@@ -49,8 +50,8 @@ class QualityLimits:
     """Beyond it MediaPipe's points, and the fit with them, fall behind the head: 5° at 65°, 10° at 75°."""
     largest_pitch: float = math.radians(45)
     largest_roll: float = math.radians(60)
-    largest_error: float = 0.075
-    """See `Measures.error`."""
+    largest_error: float = 0.06
+    """See `Measures.error`; for a frontal face, and up to 1.8 times that in profile."""
     largest_spread: float = 0.024
     """See `Measures.spread`; for a frontal face. Looks at turned heads disagree more: up to 2.3 times that is allowed in profile."""
     largest_outside: float = 0.45
@@ -244,7 +245,7 @@ def _part_outside(frame: CropFrame, width: int, height: int) -> float:
 def _verdict(measures: Measures, resolution: int, limits: QualityLimits) -> tuple[float, tuple[str, ...]]:
     """Score and reasons. Each aspect has a mark: 0 at its limit, 1 where it is as good as it gets; the score is their product."""
     m, li = measures, limits
-    smallest = max(li.smallest_crop, li.smallest_share * resolution)
+    smallest, turned = max(li.smallest_crop, li.smallest_share * resolution), abs(math.sin(m.yaw))
     marks = [
         (UNSURE, _mark(m.score, li.least_score, 0.9)),
         (TOO_SMALL, _mark(m.crop, smallest, max(resolution, 4 * smallest))),
@@ -252,8 +253,8 @@ def _verdict(measures: Measures, resolution: int, limits: QualityLimits) -> tupl
         (EXTREME_POSE, _mark(abs(m.yaw), li.largest_yaw, 0.25)),
         (EXTREME_POSE, _mark(abs(m.pitch), li.largest_pitch, 0.2)),
         (EXTREME_POSE, _mark(abs(m.roll), li.largest_roll, 0.3)),
-        (POOR_FIT, _mark(m.error, li.largest_error, 0.03)),
-        (OCCLUDED, 1.0 if m.spread is None else _mark(m.spread, li.largest_spread * (1 + _TURNED_SPREAD * abs(math.sin(m.yaw))), 0.012)),
+        (POOR_FIT, _mark(m.error, li.largest_error * (1 + _TURNED_ERROR * turned), 0.03)),
+        (OCCLUDED, 1.0 if m.spread is None else _mark(m.spread, li.largest_spread * (1 + _TURNED_SPREAD * turned), 0.012)),
         (PARTLY_OUTSIDE, _mark(m.outside, li.largest_outside, 0.03)),
         (PARTLY_OUTSIDE, _mark(m.face_outside, li.largest_face_outside, 0.0)),
         (TOO_DARK, _mark(m.brightness, li.darkest, 0.2)),

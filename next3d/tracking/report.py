@@ -39,6 +39,8 @@ class ReportItem:
     """The film it belongs to."""
     bridged: bool = False
     """A frame of a film in which no face was found and that was filled in from its neighbours."""
+    notes: tuple[str, ...] = ()
+    """What was done to it before: "first of 12 frames"."""
 
     @property
     def reasons(self) -> tuple[str, ...]:
@@ -268,13 +270,13 @@ class _Maker:
 def _lines(item: ReportItem) -> list[str]:
     """What is written below a picture."""
     if item.bridged:
-        return ["bridged: no face seen"]
+        return ["bridged: no face seen", *item.notes]
     if item.quality is None or item.quality.measures is None:
-        return list(item.reasons)
+        return [*item.reasons, *item.notes]
     m, verdict = item.quality.measures, item.quality
     first = ", ".join(verdict.reasons) if verdict.reasons else f"quality {verdict.score:.2f}"
     angles = " ".join(f"{math.degrees(angle):+.0f}°" for angle in (m.yaw, m.pitch, m.roll)).replace("-", "−")
-    return [first, angles, f"{m.crop:.0f} px, sharp {m.sharpness:.3f}, fit {100 * m.error:.1f} %"]
+    return [first, angles, f"{m.crop:.0f} px, sharp {m.sharpness:.3f}, fit {100 * m.error:.1f} %", *item.notes]
 
 
 def _folded(body: str, fold: bool, title: str) -> str:

@@ -200,7 +200,16 @@ class _Editor:
             self.summary.rejected[row.quality.reasons[0]] += 1
         film = row.source if row.frame is not None else ""
         self.items.append(
-            ReportItem(name=shown, quality=row.quality, problem=row.problem, jaw=row.jaw, blink=row.blink, film=film, bridged=row.bridged)
+            ReportItem(
+                name=shown,
+                quality=row.quality,
+                problem=row.problem,
+                jaw=row.jaw,
+                blink=row.blink,
+                film=film,
+                bridged=row.bridged,
+                notes=row.notes,
+            )
         )
         picture = row.files.get("images") or row.files.get("preview")
         if path is not None and picture:
