@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 from next3d.head import load_head
 from next3d.head.dense import dense_embedding
+from next3d.head.flame import load_flame
 from next3d.head.model import HeadParams, Joint, LinearHeadModel
 from next3d.render.cameras import PORTRAIT_FOCAL, PORTRAIT_RADIUS, orbit_camera, project
+from next3d.tracking.align import crop_frame
 from next3d.tracking.clip import ClipSettings, fit_clip
 from next3d.tracking.eyes import fit_eyes
+from next3d.tracking.face_mesh import open_detector
 from next3d.tracking.fit import fit_heads
 from next3d.tracking.noise import plain_noise
 from next3d.tracking.points import point_model
-from next3d.tracking.types import HeadFit
+from next3d.tracking.smooth import smooth_frames
+from next3d.tracking.types import HeadFit, Pixels
 from next3d.types import Camera
+from tests.flame_files import fake_flame
 
 FPS = 25.0
 COUNT = 60
@@ -206,3 +213,45 @@ def test_a_known_shape_is_kept(head: LinearHeadModel, motion: HeadParams) -> Non
     assert fit.params.shape.equal(motion.shape[:8])
     replaced = replace(fit.params, expression=motion.expression[:8])
     assert float((head(replaced).landmarks - head(motion[:8]).landmarks).norm(dim=2).median()) < 0.02
+
+
+def test_other_heads_in_films(head: LinearHeadModel, motion: HeadParams, tmp_path: Path) -> None:
+    """A model in FLAME's format, which has no named expressions: it turns as the true head does, without its noise."""
+    flame = load_flame(fake_flame().write(tmp_path / "flame"))
+    points = detected(head, motion[:30], NOISE)
+    film = fit_clip(flame, points, torch.ones(30, dtype=torch.bool), camera(30), FPS).params
+    alone = fit_heads(flame, points, camera(30), shape=film.shape[:1]).params
+    turn, single = film.pose[:, Joint.GLOBAL], alone.pose[:, Joint.GLOBAL]
+    assert bool(film.expression.isfinite().all())
+    assert float(turn.diff(n=2, dim=0).square().mean()) < 0.25 * float(single.diff(n=2, dim=0).square().mean())
+    assert float(torch.corrcoef(torch.stack([turn[:, 1], motion.pose[:30, Joint.GLOBAL, 1]]))[0, 1]) > 0.98
+
+
+def test_a_photo_under_a_shaking_camera_stays_still(head: LinearHeadModel) -> None:
+    """Real pixels: the head moves with the picture, and the crop less than that."""
+    pytest.importorskip("mediapipe")
+    photo, rng = Image.fromarray(astronaut_pixels()), np.random.default_rng(0)
+    time = np.arange(16) / FPS
+    corners = np.stack([60 + 6 * np.sin(2 * np.pi * 1.7 * time), 10 + 4 * np.sin(2 * np.pi * 2.3 * time + 1)], axis=1)
+    points = []
+    with open_detector() as detector:
+        for left, top in corners:
+            shown = np.asarray(photo.transform((300, 300), Image.Transform.AFFINE, (1, 0, left, 0, 1, top), Image.Resampling.BICUBIC))
+            face = detector.follow((shown + 4.0 * rng.standard_normal(shown.shape)).clip(0, 255).astype(np.uint8))
+            assert face is not None
+            points.append(face.points)
+    frames = smooth_frames([crop_frame(face) for face in points], FPS)
+    unit = torch.from_numpy(np.stack([frame.to_unit(face) for frame, face in zip(frames, points, strict=True)])).float()
+    fit = track(head, unit)
+    shown_heads = (project(head(fit.params).landmarks, fit.camera)[..., :2] + 1) / 2
+    placed = [frame.to_photo(one) + corner for frame, one, corner in zip(frames, shown_heads.double().numpy(), corners, strict=True)]
+    eyes = np.linalg.norm(placed[0][36] - placed[0][45])
+    assert float(np.std(placed, axis=0)[17:].max()) < 0.01 * eyes
+    assert float(np.diff([frame.left for frame in frames], 2).std()) < 0.8 * float(np.diff(corners[:, 0], 2).std())
+
+
+def astronaut_pixels() -> Pixels:
+    from skimage.data import astronaut
+
+    pixels: Pixels = astronaut()
+    return pixels
