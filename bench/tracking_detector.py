@@ -4,26 +4,34 @@
 
 Points: on synthetic portraits of `bench.tracking_data` (the set "test"), how far the 478 points are from where the head has them, after
 taking away the median of that over all portraits (what a fit can know beforehand), by number of looks; beside it MediaPipe's face mesh as
-it is. Faces: scikit-image's astronaut, turned and small in a large photo; its pictures without people. Needs the extra `portraits`.
+it is. Faces: synthetic portraits from the side, scikit-image's astronaut turned and small in a large photo, and pictures without people.
+Needs the extra `portraits`.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from PIL import Image
 
 from bench.face_mesh import OUTER_EYE_CORNERS, regions
 from bench.portraits import open_pool
 from bench.report import Report
-from bench.tracking_data import Stills, load_stills
+from bench.tracking_data import Stills, load_stills, the_head
+from next3d.head.dense import dense_embedding
+from next3d.render.cameras import project
+from next3d.synthetic.render import render_sample
+from next3d.synthetic.sampling import CameraRange, keyed_params
 from next3d.tracking.face_mesh import DetectorSettings, open_detector, open_face_mesh
 from next3d.tracking.types import Pixels, Points
+from next3d.types import Camera
 
 LOOKS = (1, 2, 4, 8)
 SIDES = (1200, 600, 300, 200, 100, 64, 48)
@@ -34,6 +42,8 @@ WITHOUT_PEOPLE = (
     "brick", "chelsea", "clock", "coffee", "coins", "colorwheel", "grass", "gravel", "hubble_deep_field", "immunohistochemistry",
     "logo", "moon", "page", "retina", "rocket", "text",
 )  # fmt: skip
+SIDE_SEED = 8800
+"""Of portraits from the side."""
 HEAD = (110, 10, 224)
 """Left, top and side of the astronaut's head in her photo."""
 HEAD_FACE = 0.42
@@ -74,6 +84,27 @@ def by_looks(report: Report, stills: Stills, looks: tuple[int, ...]) -> None:
     for number in looks:
         with open_detector(DetectorSettings(looks=number)) as detector:
             measure_points(report, stills, f"looks {number}", lambda image, d=detector: next((f.points for f in d.detect(image)), None))
+
+
+@torch.no_grad()
+def by_yaw(report: Report, count: int) -> None:
+    """How many faces are found, the further the camera stands to the side."""
+    head, cameras = the_head(), CameraRange(even=True, yaw_limit=math.pi / 2, pitch_limit=0.3)
+    found: dict[int, list[float]] = {}
+    with open_detector() as detector:
+        for index in range(count):
+            params = keyed_params(head, SIDE_SEED, index)
+            portrait = render_sample(head, SIDE_SEED, index, 256, params=params, cameras=cameras)
+            label = torch.from_numpy(portrait.label)[None]
+            truth = (project(dense_embedding(head).place(head(params).vertices), Camera.from_label(label))[0, :, :2] + 1) * 128
+            yaw = abs(math.degrees(math.atan2(float(label[0, 3]), float(label[0, 11]))))
+            faces = detector.detect(portrait.image)
+            gap = float(np.linalg.norm(faces[0].points[:, :2] - truth.double().numpy(), axis=1).mean()) / 2.56 if faces else math.nan
+            found.setdefault(int(yaw // 15) * 15, []).append(gap)
+    for low, gaps in sorted(found.items()):
+        seen = [gap for gap in gaps if math.isfinite(gap)]
+        off = f"points {np.median(seen):.1f} % of the picture's width off" if seen else ""
+        report.add(f"yaw_{low}_found", len(seen) / len(gaps), note=f"{len(gaps)} portraits from {low} to {low + 15} degrees; {off}")
 
 
 def on_photos(report: Report, step: int, sides: tuple[int, ...]) -> None:
@@ -122,6 +153,7 @@ def main() -> None:
     with open_pool(1) as pool:
         stills = load_stills("test", lambda _: None, pool, cache=arguments.cache, count=8 if arguments.quick else arguments.count)
     by_looks(report, stills, (1, 4) if arguments.quick else LOOKS)
+    by_yaw(report, 8 if arguments.quick else 60)
     on_photos(report, 90 if arguments.quick else 15, SIDES[::3] if arguments.quick else SIDES)
     print()
     report.finish(arguments.json)
