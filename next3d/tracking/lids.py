@@ -61,7 +61,7 @@ class LidSettings:
     """Of a reading, and of how open this person's eyes are at rest."""
     together: float = 0.05
     """Differences between both eyes that are smaller are taken for noise."""
-    open_share: float = 0.85
+    open_share: float = 0.7
     """How often eyes are open rather than on the way to being shut."""
     ease: float = 0.08
     """How far open eyes are shut: mean strength of eyeBlink, which falls off exponentially."""
