@@ -10,11 +10,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+from next3d.head import load_head
+from next3d.render.cameras import orbit_camera
 from next3d.tracking import report_page
 from next3d.tracking.quality import EXTREME_POSE, NO_FACE, TOO_SMALL, Measures, Quality, no_face
 from next3d.tracking.report import FilmRow, ReportItem, ReportSettings, write_report
+from next3d.tracking.report_pictures import with_overlay
 from next3d.tracking.types import Pixels
 
 MEASURES = Measures(
@@ -177,3 +181,18 @@ def test_pictures_are_cut_to_squares(shape: tuple[int, int, int], expected: tupl
     data = re.search(r"base64,([^\"]+)", html)
     assert data is not None
     assert Image.open(io.BytesIO(base64.b64decode(data[1]))).size == expected
+
+
+def test_a_fitted_head_is_drawn_beside_its_crop() -> None:
+    """The left half is the crop; lines appear on the right one, inside the face."""
+    head = load_head("procedural")
+    camera = orbit_camera(torch.zeros(1), torch.zeros(1))
+    numbers = {name: getattr(head.neutral(1), name)[0].numpy() for name in ("shape", "expression", "pose", "translation", "scale")}
+    shown = with_overlay(np.full((64, 64, 3), 100, dtype=np.uint8), head, {**numbers, "label": camera.to_label()[0].numpy()})
+    left, right = shown[:, : shown.shape[0]], shown[:, shown.shape[0] :]
+    assert left.shape == right.shape
+    assert (left == 100).all()
+    rows, columns = (right != 100).any(axis=2).nonzero()
+    assert len(rows) > 50
+    assert 0.2 < rows.mean() / len(right) < 0.8
+    assert columns.mean() / len(right) == pytest.approx(0.5, abs=0.05)
