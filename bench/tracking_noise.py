@@ -2,8 +2,9 @@
 
     python -m bench.tracking --calibrate [--cache DIR]
 
-Each portrait counts twice, the second time mirrored. Offsets, pose slopes and responses are least squares with a little ridge; what is
-left is split into factors that all points share and a spread of each point by principal factor analysis.
+Each portrait counts twice, the second time mirrored. Offsets and pose slopes are least squares, beside what the detector shows too little
+of each motion; the common part of what is left is found by principal factor analysis. Factors that look like nods or moves of the whole
+head are taken out of it: on real photos, fits that had them made too much of nods. So nods are what points of a plain detector say.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ def calibrate(stills: Stills) -> DetectorNoise:
     error, pose, motion = (torch.cat(pair) for pair in zip(plain, turned, strict=True))
     size = error.square().mean(dim=1)
     kept = size < _WORST * size.median()
-    return _habits(error[kept], pose[kept], motion[kept])
+    return _habits(model, error[kept], pose[kept], motion[kept])
 
 
 def _known(stills: Stills) -> tuple[HeadParams, Camera]:
@@ -84,20 +85,30 @@ def true_state(model: PointModel, head: LinearHeadModel, params: HeadParams, cam
     return HeadState(to_camera @ whole @ neck, centre, motion, torch.zeros(len(motion), 1), params.shape)
 
 
-def _habits(error: Tensor, pose: Tensor, motion: Tensor) -> DetectorNoise:
+def _habits(model: PointModel, error: Tensor, pose: Tensor, motion: Tensor) -> DetectorNoise:
     system = torch.cat([torch.ones_like(pose[:, :1]), pose, motion], dim=1)
-    ridge = torch.cat([torch.zeros(1 + pose.shape[1]), _RIDGE * motion.square().mean(dim=0).clamp_min(1e-6)])
+    ridge = torch.cat([torch.full((1 + pose.shape[1],), 1e-6), _RIDGE * motion.square().mean(dim=0).clamp_min(1e-6)])
     told = torch.linalg.solve(system.T @ system + torch.diag(ridge.double()), system.T @ error)  # [1 + 5 + M, 3 K]
-    factors, spread = factor_analysis(error - system @ told, FACTORS)
+    factors, _ = factor_analysis(error - system @ told, FACTORS)
     table = told.T.reshape(-1, 3, told.shape[0]).float()
-    known = 1 + pose.shape[1]
+    plain = plain_noise(model)
     return DetectorNoise(
         offset=table[..., 0].contiguous(),
-        slopes=table[..., 1:known].contiguous(),
-        response=table[..., known:].contiguous(),
-        factors=factors.float().unflatten(0, (-1, 3)),
-        spread=spread.float().unflatten(0, (-1, 3)),
+        slopes=table[..., 1 : 1 + pose.shape[1]].contiguous(),
+        factors=torch.cat([without_turns(model, factors.float().unflatten(0, (-1, 3))), plain.factors], dim=2),
+        spread=plain.spread,
     )
+
+
+def without_turns(model: PointModel, factors: Tensor) -> Tensor:
+    """Factors [K, 3, B] without what looks as if the head nodded or moved, as points of plain spread weigh it."""
+    zero = torch.zeros_like(model.base[:, 0])
+    nod = torch.stack([zero, model.base[:, 2], -model.base[:, 1]], dim=1)  # measurements have y down and z away
+    moves = torch.eye(3).expand(len(nod), 3, 3).unbind(dim=2)
+    columns = torch.stack([nod, *moves], dim=2).flatten(0, 1)  # [3 K, 4]
+    weighted = columns / plain_noise(model).spread.flatten()[:, None] ** 2
+    share = torch.linalg.solve(columns.T @ weighted, weighted.T @ factors.flatten(0, 1))
+    return factors - (columns @ share).unflatten(0, (-1, 3))
 
 
 def factor_analysis(rows: Tensor, count: int) -> tuple[Tensor, Tensor]:

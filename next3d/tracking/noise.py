@@ -2,7 +2,7 @@
 
 A measurement (next3d.tracking.residuals) of a head is its true place plus
 
-    offset + slopes x pose + response x motion + factors x bias + noise of each point
+    offset + slopes x pose + factors x bias + noise of each point
 
 with bias ~ N(0, 1): factor analysis, measured on synthetic portraits with known truth (`python -m bench.tracking --calibrate`).
 """
@@ -19,14 +19,13 @@ from torch import Tensor
 
 from dnnlib.files import atomic_write
 from next3d.head.model import LinearHeadModel
-from next3d.tracking.points import ANGLES, PointModel, is_default, point_model
+from next3d.tracking.points import PointModel, is_default, point_model
 from next3d.types import TensorBundle
 
 POSE_FEATURES = 5
 HABITS_FILE = Path(__file__).with_name("face_mesh_habits.safetensors")
-_CAUTION = 4.0
-"""Times the spread that was measured: neighbouring points err alike beyond the factors, and people are not synthetic. Chosen on portraits
-that are not judged."""
+_PEOPLE = 0.8
+"""How much of the slopes is carried over to people: MediaPipe sees them turn more clearly than synthetic heads."""
 _PLAIN_SPREAD = (0.006, 0.006, 0.02)
 """World units; of a detector of which nothing is known."""
 _DEPTH_OFFSET = 0.05
@@ -41,17 +40,15 @@ class DetectorNoise(TensorBundle):
     """[K, 3]."""
     slopes: Tensor
     """[K, 3, 5]: times `pose_features`."""
-    response: Tensor
-    """[K, 3, M]: times the motion, of which a detector shows too little."""
     factors: Tensor
     """[K, 3, B]."""
     spread: Tensor
     """[K, 3]: standard deviations."""
 
-    def expected(self, pose: Tensor, motion: Tensor, bias: Tensor) -> Tensor:
+    def expected(self, pose: Tensor, bias: Tensor) -> Tensor:
         """How far the detector's points are expected from the true ones, [N, K, 3]; `pose` [N, 5] are `pose_features`."""
-        table = torch.cat([self.slopes, self.response, self.factors], dim=2)
-        return self.offset + (torch.cat([pose, motion, bias], dim=1) @ table.flatten(0, 1).T).unflatten(1, (-1, 3))
+        table = torch.cat([self.slopes, self.factors], dim=2)
+        return self.offset + (torch.cat([pose, bias], dim=1) @ table.flatten(0, 1).T).unflatten(1, (-1, 3))
 
 
 def pose_features(rotation: Tensor) -> Tensor:
@@ -77,14 +74,13 @@ def plain_noise(points: PointModel) -> DetectorNoise:
     return DetectorNoise(
         offset=new(count, 3),
         slopes=new(count, 3, POSE_FEATURES),
-        response=new(count, 3, points.expressions + ANGLES),
         factors=factors,
         spread=points.base.new_tensor(_PLAIN_SPREAD).expand(count, 3).clone(),
     )
 
 
 def detector_noise(head: LinearHeadModel) -> DetectorNoise:
-    """The habits of MediaPipe's face mesh in the points of a head, on its device and in its precision; plain ones where they are not known."""
+    """The habits of MediaPipe's face mesh in the points of a head, on its device and in its precision; plain where they are not known."""
     return _detector_noise(head, head.template.device, head.template.dtype)
 
 
@@ -94,7 +90,7 @@ def _detector_noise(head: LinearHeadModel, device: torch.device, dtype: torch.dt
         return plain_noise(point_model(head))
     stored = load_file(HABITS_FILE)
     noise = DetectorNoise(**{name: table.to(device, dtype) for name, table in stored.items()})
-    return replace(noise, spread=noise.spread * _CAUTION)
+    return replace(noise, slopes=noise.slopes * _PEOPLE)
 
 
 def save_noise(noise: DetectorNoise) -> None:

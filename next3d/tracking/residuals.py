@@ -136,7 +136,7 @@ def predict(points: PointModel, state: HeadState, view: View, noise: DetectorNoi
     places, local = seen(points, state, view)
     centre = state.centre[:, None, 2]
     depths = _focal(view)[:, None] * (local[..., 2] - centre) / centre
-    return view.measured(places, depths) + noise.expected(view.pose, state.motion, state.bias)
+    return view.measured(places, depths) + noise.expected(view.pose, state.bias)
 
 
 def predict_with_slopes(points: PointModel, state: HeadState, view: View, noise: DetectorNoise) -> tuple[Tensor, Tensor]:
@@ -160,10 +160,9 @@ def predict_with_slopes(points: PointModel, state: HeadState, view: View, noise:
     turn, move = _cross_columns(turned, image), view.axes[:, None] @ move
     inner = (image @ state.rotation[:, None]) @ slopes  # [N, K, 3, M + S]
     motions = state.motion.shape[1]
-    inner[..., :motions] += noise.response
     factors = noise.factors.expand(len(inner), -1, -1, -1)
     jacobian = torch.cat([turn, move, inner[..., :motions], factors, inner[..., motions:]], dim=3)
-    expected = noise.expected(view.pose, state.motion, state.bias)
+    expected = noise.expected(view.pose, state.bias)
     return view.measured(places, depths) + expected, jacobian
 
 

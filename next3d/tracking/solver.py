@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from next3d.tracking.noise import DetectorNoise
@@ -91,6 +92,9 @@ def _linearise(problem: Problem, state: HeadState) -> Normal:
     residual = (error * weight.sqrt()[..., None]).flatten(1)
     hessian = jacobian.transpose(1, 2) @ jacobian
     gradient = (jacobian.transpose(1, 2) @ residual[..., None])[..., 0]
+    nod, axis = _nod(problem, state)
+    hessian[:, :3, :3] += problem.prior.nod * axis[:, :, None] * axis[:, None, :]
+    gradient[:, :3] += problem.prior.nod * nod[:, None] * axis
     motions, habits = state.motion.shape[1], state.bias.shape[1]
     middle, own = slice(RIGID, RIGID + motions), slice(RIGID + motions, RIGID + motions + habits)
     hessian[:, middle, middle] += problem.prior.motion
@@ -115,7 +119,14 @@ def cost(problem: Problem, state: HeadState, weight: Tensor) -> Tensor:
 
 def _prior_cost(problem: Problem, state: HeadState) -> Tensor:
     motion = ((state.motion @ problem.prior.motion) * state.motion).sum(dim=1)
-    return 0.5 * (motion + (state.bias * state.bias).sum(dim=1))
+    nod = _nod(problem, state)[0]
+    return 0.5 * (motion + (state.bias * state.bias).sum(dim=1) + problem.prior.nod * nod * nod)
+
+
+def _nod(problem: Problem, state: HeadState) -> tuple[Tensor, Tensor]:
+    """[N]: sine of how far heads look down in the upright picture, and [N, 3] how it grows as they turn."""
+    ahead, down = state.rotation[:, :, 2], F.normalize(problem.view.axes[:, 1], dim=1)
+    return (ahead * down).sum(dim=1), torch.linalg.cross(ahead, down, dim=1)
 
 
 def total_cost(problem: Problem, state: HeadState, own: Tensor) -> Tensor:
