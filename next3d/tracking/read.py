@@ -128,6 +128,8 @@ def _explained(name: str, head: bytes) -> Iterator[None]:
 def _unknown(name: str, head: bytes) -> str:
     """Why a file is no picture."""
     suffix, brand = Path(name).suffix.lower(), head[8:12] if head[4:8] == b"ftyp" else b""
+    if brand in _HEIC_BRANDS and "HEIF" in Image.OPEN:
+        return f"{name}: damaged or cut off; copy it again from where it came."
     if brand in _HEIC_BRANDS or (suffix in {".heic", ".heif"} and brand):
         return f"{name}: HEIC photos need a plug-in; pip install pillow-heif, or export the photo as JPEG."
     if brand in {b"avif", b"avis"}:
