@@ -11,7 +11,7 @@ from torch import Tensor
 
 from next3d.types import TensorBundle
 
-CHUNK = 64
+CHUNK = 32
 """Frames that are worked on at a time."""
 _Bundle = TypeVar("_Bundle", bound=TensorBundle)
 

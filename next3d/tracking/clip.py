@@ -28,7 +28,7 @@ from next3d.tracking.residuals import HeadState
 from next3d.tracking.smooth import frame_times
 from next3d.tracking.solver import Problem, linearise, minimise, within_limits
 from next3d.tracking.temporal import Motion, solve_over_time
-from next3d.tracking.track import along_track, from_track, mean_rotation, to_track, without_habits
+from next3d.tracking.track import Habits, along_track, from_track, mean_rotation, to_track, without_habits
 from next3d.tracking.types import HeadFit
 from next3d.types import Camera
 
@@ -51,7 +51,7 @@ class ClipSettings:
     """Linearisations of all frames together."""
     looks: int = 2
     """How often limits and jumps are looked at anew in each of them, after a first look."""
-    window: int = 200
+    window: int = 150
     """Frames that are solved together, without the overlap."""
     overlap: float = 1.5
     """Seconds that a window looks to both sides."""
@@ -181,10 +181,7 @@ class _Clip:
 
     def _motion(self, person: _Person, track: Array, bias: Tensor, reference: Tensor, keys: Tensor) -> Motion:
         """Prices for this clip, from how well single key frames know their unknowns."""
-        problem, guess = self._problem(person, keys)
-        normal = linearise(problem, from_track(track[keys.numpy()], reference, replace(guess, bias=bias[keys])))
-        square, pull, _ = without_habits(normal.hessian, normal.gradient, bias.shape[1])
-        hessian, _ = along_track(square, pull, track[keys.numpy()])
+        hessian, _, _ = self._equations(person, track[keys.numpy()], bias[keys], reference, keys)
         variance = np.linalg.inv(hessian).diagonal(axis1=1, axis2=2)
         return motion_of(self.head, person.prior, 1 / np.median(variance, axis=0), self.settings.pace)
 
@@ -205,16 +202,24 @@ class _Clip:
     def _window(self, person: _Person, rows: Array, bias: Tensor, reference: Tensor, motion: Motion, frames: npt.NDArray[np.intp]) -> Array:
         """Some rounds of linearising each frame and solving all of them."""
         unseen = ~self.seen[frames]
-        problem, like = self._problem(person, torch.from_numpy(frames))
         for _ in range(self.settings.rounds):
-            state = within_limits(problem, from_track(rows, reference, replace(like, bias=bias)))
-            normal = linearise(problem, state)
-            square, pull, habits = without_habits(normal.hessian, normal.gradient, bias.shape[1])
-            hessian, gradient = along_track(square, pull, rows)
+            parts = [
+                self._equations(person, rows[part], bias[part], reference, torch.from_numpy(frames[part])) for part in chunks(len(frames))
+            ]
+            hessian, gradient = (np.concatenate([part[which] for part in parts]) for which in range(2))
             hessian[unseen], gradient[unseen] = 0, 0
             before, rows = rows, solve_over_time(hessian, gradient, rows, self.times[frames], motion, self.settings.looks)
-            bias = habits.after(bias, rows - before)
+            change = rows - before
+            bias = torch.cat([part[2].after(bias[at], change[at]) for part, at in zip(parts, chunks(len(frames)), strict=True)])
         return rows
+
+    def _equations(self, person: _Person, rows: Array, bias: Tensor, reference: Tensor, frames: Tensor) -> tuple[Array, Array, Habits]:
+        """What some frames ask for by themselves, without the detector's habits."""
+        problem, like = self._problem(person, frames)
+        state = within_limits(problem, from_track(rows, reference, replace(like, bias=bias)))
+        normal = linearise(problem, state)
+        square, pull, habits = without_habits(normal.hessian, normal.gradient, bias.shape[1])
+        return (*along_track(square, pull, rows), habits)
 
     def _fit(self, person: _Person, track: Array, reference: Tensor) -> HeadFit:
         """Rows as heads."""
