@@ -41,7 +41,7 @@ from next3d.tracking.types import HeadFit, Pixels
 from next3d.types import Camera
 
 _CHUNK = 16
-_QUICK = 24
+_QUICK = 10
 """Portraits per set of a quick run."""
 _OUTER_CORNERS = (33, 263)
 
