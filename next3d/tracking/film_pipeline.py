@@ -156,7 +156,6 @@ def cut_frames(plan: FilmPlan, start: int, shot: Arrays, tools: Tools) -> Portio
                 seconds=(start + index) / plan.fps,
                 photo=plan.size,
                 bridged=bridged,
-                notes=plan.notes,
             )
             if not shot["there"][index]:
                 portion.rows.append(replace(row, crop=frame, problem=f"{plan.item.name} frame {start + index}: {MISSING}."))

@@ -16,7 +16,7 @@ from dnnlib.errors import UserError
 from next3d.head.model import HeadModel
 from next3d.media.portrait_files import EncodedPortrait, PortraitWriter, Sink, image_name, open_sink
 from next3d.synthetic.clips import frame_name
-from next3d.tracking.report import FilmRow, ReportItem, ReportSettings, write_report
+from next3d.tracking.report import FilmRow, ReportItem, write_report
 from next3d.tracking.report_pictures import with_overlay
 from next3d.tracking.results import Portion, Row, load_arrays, load_portion, read_pictures
 from next3d.tracking.types import Pixels
@@ -27,8 +27,6 @@ HEAD_FIELDS = ("shape", "expression", "pose", "translation", "scale")
 LANDMARK_FIELDS = ("landmarks_2d", "landmarks_3d", "detected")
 TABLE_NAME = "tracking.jsonl"
 REPORT_NAME = "report.html"
-_SHOWN = ReportSettings(best=12, worst=24, sample=24)
-"""Each picture with its overlay takes as long as the fit of a photo."""
 
 
 @dataclass(frozen=True)
@@ -176,8 +174,8 @@ class _Editor:
         self.summary.frames_kept += kept
         if kept:
             folder = frame_name(number, 0).partition("/")[0]
-            entry = {"clip": folder, "source": plan.item.name, "first_frame": clip.shot.first, "frames": size, "fps": plan.fps}
-            self.films.append(entry)
+            place = {"clip": folder, "source": plan.item.name, "first_frame": clip.shot.first, "frames": size}
+            self.films.append({**place, "fps": plan.fps, "notes": plan.notes})
             self.identities += 1
 
     def leftovers(self, outcome: Outcome) -> None:
@@ -289,5 +287,5 @@ def _report(editor: _Editor, place: Workplace, sink: Sink, head: HeadModel) -> N
     settings = place.settings
     facts = {"summary": editor.summary.text(), "resolution": f"{settings.resolution} pixels", "head": settings.head, "version": VERSION}
     page = place.folder / REPORT_NAME
-    write_report(page, editor.items, films=editor.film_rows, facts=facts, pictures=picture, settings=_SHOWN)
+    write_report(page, editor.items, films=editor.film_rows, facts=facts, pictures=picture)
     sink.put(REPORT_NAME, page.read_bytes())
