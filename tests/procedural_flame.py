@@ -1,4 +1,4 @@
-"""The default head written as FLAME's files are: a head of FLAME's form and about its size that looks like one, so real faces can be fitted."""
+"""The default head written as FLAME's files are: a head of FLAME's form and about its size that real faces can be fitted with."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def write_mediapipe_points(folder: Path) -> Path:
     triangles = np.array([ours[tuple(sorted(embedding.corners[number].tolist()))] for number in numbers])
     weights = np.zeros((len(numbers), 3))
     for row, (number, triangle) in enumerate(zip(numbers, triangles, strict=True)):
-        place = {corner: weight for corner, weight in zip(embedding.corners[number].tolist(), embedding.weights[number].tolist(), strict=True)}
+        place = dict(zip(embedding.corners[number].tolist(), embedding.weights[number].tolist(), strict=True))
         weights[row] = [place[corner] for corner in head.topology.faces[triangle].tolist()]
     stream = io.BytesIO()
     np.savez(stream, lmk_face_idx=triangles, lmk_b_coords=weights, landmark_indices=numbers)

@@ -12,6 +12,7 @@ import torch
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
+from dnnlib.errors import DatasetError
 from next3d.head import FLAME_VARIABLE, load_head
 from next3d.head.flame import load_flame, mirror_map
 from next3d.head.model import OBJECT_TO_WORLD, HeadParams, Joint, LinearHeadModel, axis_angle_to_matrix, yaw_in_view
@@ -307,3 +308,42 @@ def test_a_fake_has_what_the_real_one_has() -> None:
     assert FAKE.record["shapedirs"].shape[1:] == (3, 400)
     assert FAKE.record["posedirs"].shape[1:] == (3, 36)
     assert FAKE.record["kintree_table"][0, 0] == 2**32 - 1
+
+
+def detector_file(folder: Path, **changes: np.ndarray) -> Path:
+    """`mediapipe_landmark_embedding.npz` with three points on the first triangles."""
+    entries = {
+        "lmk_face_idx": np.array([0, 1, 5]),
+        "lmk_b_coords": np.array([[1.0, 0, 0], [0.2, 0.3, 0.5], [0, 0.5, 0.5]]),
+        "landmark_indices": np.array([276, 1, 33]),
+    }
+    np.savez(folder / "mediapipe_landmark_embedding.npz", **{**entries, **changes})
+    return folder
+
+
+def test_points_of_the_detector_lie_on_the_triangles_that_the_file_names(tmp_path: Path, head: LinearHeadModel) -> None:
+    """They do not count in the fingerprint: data and model agree without them."""
+    model = load_flame(detector_file(FAKE.write(tmp_path)))
+    assert model.detector_points is not None
+    assert model.detector_points.numbers.tolist() == [276, 1, 33]
+    corners = model.template[model.topology.faces[1]]
+    expected = 0.2 * corners[0] + 0.3 * corners[1] + 0.5 * corners[2]
+    torch.testing.assert_close(model.detector_points.embedding.place(model.template)[1], expected)
+    assert model.fingerprint() == head.fingerprint()
+    assert head.detector_points is None
+
+
+BAD_POINTS = {
+    "another model's triangle": ({"lmk_face_idx": np.array([0, 1, 999_999])}, "names triangle"),
+    "no such point": ({"landmark_indices": np.array([0, 1, 478])}, "names point 478"),
+    "too few numbers": ({"landmark_indices": np.array([0, 1])}, "landmark_indices"),
+    "objects": ({"landmark_indices": np.array([None, 1, 2], dtype=object)}, "cannot be read"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_POINTS)
+def test_bad_points_of_the_detector_are_named(case: str, tmp_path: Path) -> None:
+    changes, complaint = BAD_POINTS[case]
+    folder = detector_file(FAKE.write(tmp_path), **changes)
+    with pytest.raises(DatasetError, match=complaint):
+        load_flame(folder)
