@@ -21,7 +21,7 @@ from next3d.types import Camera
 FACE_MIDDLE = (0.0, 0.0, 0.2)
 """Where the canonical frame has the middle of a face (mean of eyes, tip of the nose and corners of the mouth), world units: the point that
 EG3D's orbit videos look at. The lines of sight of the two labels that were at hand meet within 0.015 of it."""
-DEFAULT_PITCH = -0.08
+DEFAULT_PITCH = -0.085
 """Global rotation about x that the canonical frame gives to the default head, radians; less than 0 lifts the chin. What EG3D's labels call
 straight ahead is that much above what this head does. From two photos with labels and from FLAME's landmarks (docs/tracking.md)."""
 _INNER = slice(17, 68)
