@@ -20,8 +20,8 @@ from next3d.types import Camera, TensorBundle
 
 SIDES = ("left", "right")
 EYES = (Joint.LEFT_EYE, Joint.RIGHT_EYE)
-EYE_CORNERS = ((45, 42), (36, 39))
-"""Of the 68 landmarks: outer and inner corner of the left and the right eye."""
+EYE_RIMS = ((45, 44, 43, 42, 47, 46), (36, 37, 38, 39, 40, 41))
+"""Of the 68 landmarks, around the left and the right eye: outer corner, upper lid, inner corner, lower lid."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,13 @@ class EyePair(TensorBundle):
     """[N, 2, 3], world units."""
     points: Tensor
     """[N, 2, 5, 3]: pupil and four points of the iris's edge (+x, up, -x, down), from the centre along the head's axes, world units."""
-    corners: Tensor
-    """[N, 2, 2, 3]: outer and inner corner, world units."""
+    rims: Tensor
+    """[N, 2, 6, 3]: points around the lids (EYE_RIMS), world units."""
+
+    @property
+    def corners(self) -> Tensor:
+        """[N, 2, 2, 3]: outer and inner corner, world units."""
+        return self.rims[:, :, ::3]
 
     @property
     def radius(self) -> Tensor:
@@ -61,7 +66,7 @@ def eye_pair(head: LinearHeadModel, fit: HeadFit) -> EyePair:
     rotations = axis_angle_to_matrix(pose)
     turn = rotations[:, Joint.GLOBAL] @ rotations[:, Joint.NECK]
     centre = posed_joints(head, params)[:, list(EYES)]
-    return EyePair(turn, centre, _iris_points(head, params, centre, turn), _corners(head, params))
+    return EyePair(turn, centre, _iris_points(head, params, centre, turn), _rims(head, params))
 
 
 def eye_rotation(gaze: Tensor) -> Tensor:
@@ -115,15 +120,15 @@ def _in_world(points: Tensor, params: HeadParams) -> Tensor:
     return points * (OBJECT_TO_WORLD * params.scale[:, None, None]) + params.translation[:, None]
 
 
-def _corners(head: LinearHeadModel, params: HeadParams) -> Tensor:
-    """See `EyePair.corners`."""
+def _rims(head: LinearHeadModel, params: HeadParams) -> Tensor:
+    """See `EyePair.rims`."""
     topology = head.topology
     if topology.landmark_faces is None or topology.landmark_barycentrics is None:
         raise ValueError(f"head model {head.identifier}: has no landmarks, so the corners of its eyes are not known")
-    numbers = [number for pair in EYE_CORNERS for number in pair]
-    index = topology.faces[topology.landmark_faces[numbers]]  # [4, 3]
-    vertices = posed_vertices(head, params, index.flatten()).unflatten(1, (4, 3))
-    return (vertices * topology.landmark_barycentrics[numbers][..., None]).sum(dim=2).unflatten(1, (2, 2))
+    numbers = [number for rim in EYE_RIMS for number in rim]
+    index = topology.faces[topology.landmark_faces[numbers]]  # [12, 3]
+    vertices = posed_vertices(head, params, index.flatten()).unflatten(1, (12, 3))
+    return (vertices * topology.landmark_barycentrics[numbers][..., None]).sum(dim=2).unflatten(1, (2, 6))
 
 
 def _iris_points(head: LinearHeadModel, params: HeadParams, centre: Tensor, turn: Tensor) -> Tensor:
