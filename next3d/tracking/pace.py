@@ -41,29 +41,29 @@ _LEAST_TRUST = 1e-3
 class PaceSettings:
     """Cutoff frequencies, Hz: changes of that pace keep half their height. Accelerations are per second squared."""
 
-    turn: float = 3.5
+    turn: float = 3.0
     """Of the head's rotation."""
-    turn_edge: float = 12.0
+    turn_edge: float = 15.0
     """Accelerations of the head that are movements, radians: fast turns have some 20, a detector's noise 1."""
     aside: float = 4.0
     """Of its place in the picture."""
     aside_edge: float = 0.4
     """The same for the place, in parts of the distance: a camera that shakes by a hundredth of the crop from frame to frame has 5."""
-    depth: float = 1.5
+    depth: float = 1.2
     """Of its distance."""
     depth_edge: float = 4.0
     """In parts of the distance."""
     jaw: float = 5.0
-    lips: float = 4.0
+    lips: float = 3.5
     """Of what lips do in speech, and of all expressions of heads that do not name theirs."""
     lids: float = 5.0
-    mood: float = 2.5
+    mood: float = 2.0
     """Of smiles, frowns, brows and cheeks."""
-    rare: float = 1.2
+    rare: float = 0.8
     """Of what people seldom do, and fits do in place of something else: puffed cheeks, jaws aside, sneers and shrugs."""
     lid_edge: float = 200.0
     """Accelerations of lids that are movements, in strengths: a blink has some 1000."""
-    gaze: float = 4.5
+    gaze: float = 4.0
     gaze_edge: float = 80.0
     """The same of the gaze, radians: a jump of 0.2 within a frame, at 25 per second, has 125."""
 
