@@ -16,6 +16,7 @@ import torch
 
 from next3d.head.model import HeadParams
 from next3d.tracking.align import crop_frame
+from next3d.tracking.batches import chunks, concatenate
 from next3d.tracking.canonical import canonical
 from next3d.tracking.clip import fit_clip
 from next3d.tracking.cuts import SIGNATURE_SIZE, find_shots, frame_signature
@@ -121,7 +122,8 @@ def fit_shot(looks: Arrays, first: int, plan: FilmPlan, tools: Tools) -> dict[st
         seen = torch.tensor([frame is not None for frame in found])
         units = torch.from_numpy(np.stack([frame.to_unit(face) for frame, face in zip(frames, points, strict=True)])).float()
         with torch.no_grad():
-            fit = canonical(tools.head, fit_clip(tools.head, units, seen, standard_camera(len(units)), plan.fps))
+            fit = fit_clip(tools.head, units, seen, standard_camera(len(units)), plan.fps)
+            fit = concatenate([canonical(tools.head, fit[part]) for part in chunks(len(units))])
     return {
         "frames": np.array([(frame.left, frame.top, frame.side) for frame in frames]),
         **{name: looks[name] for name in ("points", "spread", "score")},

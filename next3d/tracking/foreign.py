@@ -8,12 +8,12 @@ import numpy as np
 import torch
 
 from dnnlib.errors import UserError
-from next3d.head.model import HeadParams, LinearHeadModel
+from next3d.head.model import LinearHeadModel
+from next3d.tracking.batches import concatenate
 from next3d.tracking.canonical import canonical
 from next3d.tracking.gaze import fit_gaze
 from next3d.tracking.importers import HeadFiles, place_in_crop
 from next3d.tracking.types import CropFrame, HeadFit, Points
-from next3d.types import Camera
 
 MISSING = "no head for it among the imported ones"
 
@@ -67,12 +67,4 @@ def imported_shot(
     if not any(there):
         raise UserError(f"{name}: {MISSING}.")
     spare = next(fit for fit in fits if fit is not None)
-    return stacked([spare if fit is None else fit for fit in fits]), there
-
-
-def stacked(fits: Sequence[HeadFit]) -> HeadFit:
-    """Fits as one batch."""
-    names = ("shape", "expression", "pose", "translation", "scale")
-    params = HeadParams(**{name: torch.cat([getattr(fit.params, name) for fit in fits]) for name in names})
-    cameras = Camera(torch.cat([fit.camera.cam2world for fit in fits]), torch.cat([fit.camera.intrinsics for fit in fits]))
-    return HeadFit(params, cameras, torch.cat([fit.error for fit in fits]))
+    return concatenate([spare if fit is None else fit for fit in fits]), there
