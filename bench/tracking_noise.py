@@ -3,8 +3,8 @@
     python -m bench.tracking --calibrate [--cache DIR]
 
 Each portrait counts twice, the second time mirrored. Offsets and pose slopes are least squares, beside what the detector shows too little
-of each motion; the common part of what is left is found by principal factor analysis. Factors that look like nods or moves of the whole
-head are taken out of it: on real photos, fits that had them made too much of nods. So nods are what points of a plain detector say.
+of each motion; the common part of what is left is found by principal factor analysis. Factors that look like nods, turns or moves of the
+whole head are taken out of it: on real photos, fits that had them made too much of nods. So the pose is what a plain detector's points say.
 """
 
 from __future__ import annotations
@@ -101,11 +101,12 @@ def _habits(model: PointModel, error: Tensor, pose: Tensor, motion: Tensor) -> D
 
 
 def without_turns(model: PointModel, factors: Tensor) -> Tensor:
-    """Factors [K, 3, B] without what looks as if the head nodded or moved, as points of plain spread weigh it."""
-    zero = torch.zeros_like(model.base[:, 0])
-    nod = torch.stack([zero, model.base[:, 2], -model.base[:, 1]], dim=1)  # measurements have y down and z away
+    """Factors [K, 3, B] without what looks as if the head turned or moved, as points of plain spread weigh it."""
+    x, y, z = (model.base * model.base.new_tensor([1.0, -1.0, -1.0])).unbind(dim=1)  # measurements have y down and z away
+    zero = torch.zeros_like(x)
+    nod, turn = torch.stack([zero, -z, y], dim=1), torch.stack([z, zero, -x], dim=1)
     moves = torch.eye(3).expand(len(nod), 3, 3).unbind(dim=2)
-    columns = torch.stack([nod, *moves], dim=2).flatten(0, 1)  # [3 K, 4]
+    columns = torch.stack([nod, turn, *moves], dim=2).flatten(0, 1)  # [3 K, 5]
     weighted = columns / plain_noise(model).spread.flatten()[:, None] ** 2
     share = torch.linalg.solve(columns.T @ weighted, weighted.T @ factors.flatten(0, 1))
     return factors - (columns @ share).unflatten(0, (-1, 3))
