@@ -6,22 +6,34 @@ Only the vertices around the eyes are posed. Everything is for both eyes, the le
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from next3d.head.dense import dense_embedding
 from next3d.head.model import OBJECT_TO_WORLD, HeadParams, Joint, LinearHeadModel, axis_angle_to_matrix, skin
 from next3d.head.regions import IRIS_ANGLE
 from next3d.render.cameras import project
+from next3d.tracking.points import is_default
 from next3d.tracking.types import HeadFit
 from next3d.types import Camera, TensorBundle
 
 SIDES = ("left", "right")
 EYES = (Joint.LEFT_EYE, Joint.RIGHT_EYE)
-EYE_RIMS = ((45, 44, 43, 42, 47, 46), (36, 37, 38, 39, 40, 41))
-"""Of the 68 landmarks, around the left and the right eye: outer corner, upper lid, inner corner, lower lid."""
+EYE_CORNERS = ((45, 42), (36, 39))
+"""Of the 68 landmarks: outer and inner corner of the left and the right eye."""
+LID_LANDMARKS = ((45, 44, 43, 42, 47, 46), (36, 37, 38, 39, 40, 41))
+"""Of the 68 landmarks, around the left and the right eye from its outer corner over the upper lid."""
+LID_RINGS = (
+    (263, 466, 388, 387, 386, 385, 384, 398, 362, 382, 381, 380, 374, 373, 390, 249),
+    (33, 246, 161, 160, 159, 158, 157, 173, 133, 155, 154, 153, 145, 144, 163, 7),
+)
+"""The same of the detector's points."""
+RIM_POINTS = {6: ((263, 387, 385, 362, 380, 373), (33, 160, 158, 133, 153, 144)), 16: LID_RINGS}
+"""The detector's points that compare with `EyePair.rims`, by how many there are."""
 
 
 @dataclass(frozen=True)
@@ -34,13 +46,10 @@ class EyePair(TensorBundle):
     """[N, 2, 3], world units."""
     points: Tensor
     """[N, 2, 5, 3]: pupil and four points of the iris's edge (+x, up, -x, down), from the centre along the head's axes, world units."""
+    corners: Tensor
+    """[N, 2, 2, 3]: outer and inner corner, world units."""
     rims: Tensor
-    """[N, 2, 6, 3]: points around the lids (EYE_RIMS), world units."""
-
-    @property
-    def corners(self) -> Tensor:
-        """[N, 2, 2, 3]: outer and inner corner, world units."""
-        return self.rims[:, :, ::3]
+    """[N, 2, 16, 3]: where the detector's points around the eyes lie (LID_RINGS); [N, 2, 6, 3], LID_LANDMARKS, where nobody knows."""
 
     @property
     def radius(self) -> Tensor:
@@ -66,7 +75,9 @@ def eye_pair(head: LinearHeadModel, fit: HeadFit) -> EyePair:
     rotations = axis_angle_to_matrix(pose)
     turn = rotations[:, Joint.GLOBAL] @ rotations[:, Joint.NECK]
     centre = posed_joints(head, params)[:, list(EYES)]
-    return EyePair(turn, centre, _iris_points(head, params, centre, turn), _rims(head, params))
+    corners = _landmarks(head, params, EYE_CORNERS)
+    rims = _ring(head, params) if is_default(head) else _landmarks(head, params, LID_LANDMARKS)
+    return EyePair(turn, centre, _iris_points(head, params, centre, turn), corners, rims)
 
 
 def eye_rotation(gaze: Tensor) -> Tensor:
@@ -120,15 +131,26 @@ def _in_world(points: Tensor, params: HeadParams) -> Tensor:
     return points * (OBJECT_TO_WORLD * params.scale[:, None, None]) + params.translation[:, None]
 
 
-def _rims(head: LinearHeadModel, params: HeadParams) -> Tensor:
-    """See `EyePair.rims`."""
+def _landmarks(head: LinearHeadModel, params: HeadParams, pair: Sequence[Sequence[int]]) -> Tensor:
+    """[N, 2, K, 3] of the 68 landmarks, K on each side."""
     topology = head.topology
     if topology.landmark_faces is None or topology.landmark_barycentrics is None:
         raise ValueError(f"head model {head.identifier}: has no landmarks, so the corners of its eyes are not known")
-    numbers = [number for rim in EYE_RIMS for number in rim]
-    index = topology.faces[topology.landmark_faces[numbers]]  # [12, 3]
-    vertices = posed_vertices(head, params, index.flatten()).unflatten(1, (12, 3))
-    return (vertices * topology.landmark_barycentrics[numbers][..., None]).sum(dim=2).unflatten(1, (2, 6))
+    numbers = [number for side in pair for number in side]
+    return _on_surface(head, params, topology.faces[topology.landmark_faces[numbers]], topology.landmark_barycentrics[numbers])
+
+
+def _ring(head: LinearHeadModel, params: HeadParams) -> Tensor:
+    """[N, 2, 16, 3]: LID_RINGS on the default head."""
+    numbers = [number for side in LID_RINGS for number in side]
+    embedding = dense_embedding(head)
+    return _on_surface(head, params, embedding.corners[numbers].to(params.pose.device), embedding.weights[numbers].to(params.pose))
+
+
+def _on_surface(head: LinearHeadModel, params: HeadParams, corners: Tensor, weights: Tensor) -> Tensor:
+    """Points [2 K, 3] in triangles, of posed heads, [N, 2, K, 3]: those of the left eye come first."""
+    vertices = posed_vertices(head, params, corners.flatten()).unflatten(1, corners.shape)
+    return (vertices * weights[..., None]).sum(dim=2).unflatten(1, (2, -1))
 
 
 def _iris_points(head: LinearHeadModel, params: HeadParams, centre: Tensor, turn: Tensor) -> Tensor:

@@ -21,15 +21,13 @@ from torch import Tensor
 from next3d.head.dense import IRIS_START
 from next3d.head.limits import limit_pose
 from next3d.head.model import LinearHeadModel
-from next3d.tracking.eyeballs import EYES, EyePair, eye_pair, in_picture, picture_scale
+from next3d.tracking.eyeballs import EYES, RIM_POINTS, EyePair, eye_pair, in_picture, picture_scale
 from next3d.tracking.lids import lid_gaps
 from next3d.tracking.types import HeadFit
 from next3d.types import Camera
 
 IRIS_POINTS = (tuple(range(IRIS_START + 5, IRIS_START + 10)), tuple(range(IRIS_START, IRIS_START + 5)))
 """The detector's points of the left and the right iris: centre, then towards +x, up, towards -x, down."""
-RIM_POINTS = ((263, 387, 385, 362, 380, 373), (33, 160, 158, 133, 153, 144))
-"""The detector's points around the eyes, as `EYE_RIMS` goes around them."""
 _NUDGE = 1e-2
 """Radians by which an eye is turned to see how its iris moves."""
 
@@ -51,7 +49,7 @@ class IrisReading:
     up and down, and the rest of the face keeps the fitted lids from following."""
 
 
-FACE_MESH_READING = IrisReading(gain_along=0.845, gain_across=0.5, shift_outwards=-0.012, shift_down=-0.023, rims=0.85)
+FACE_MESH_READING = IrisReading(gain_along=0.845, gain_across=0.46, shift_outwards=-0.008, shift_down=-0.02, rims=1.0)
 """MediaPipe's face mesh, measured on synthetic portraits (`python -m bench.tracking_eyes`). It says 0.57 for the gain across and -0.015 for
 the shift down; these two and `rims` are those with the least error of heads that were fitted, on portraits that are not judged."""
 
@@ -61,7 +59,7 @@ class GazeSettings:
     """How far irises are trusted. Angles in radians."""
 
     reading: IrisReading = field(default_factory=lambda: FACE_MESH_READING)
-    noise: tuple[float, float] = (0.055, 0.03)
+    noise: tuple[float, float] = (0.055, 0.036)
     """Of an iris in the picture, along the line of the eye's corners and across it, in radii of its eyeball."""
     ahead: tuple[float, float] = (0.2, 0.3)
     """Standard deviations of pitch and yaw around straight ahead."""
@@ -126,7 +124,7 @@ def eye_weights(eyes: EyePair, camera: Camera, points: Tensor, settings: GazeSet
 
 def _rim_shift(eyes: EyePair, camera: Camera, points: Tensor) -> Tensor:
     """[N, 2, 1, 2]: from the fitted to the detected rim of each eye, in the picture."""
-    detected = points[:, [list(rim) for rim in RIM_POINTS], :2]
+    detected = points[:, [list(side) for side in RIM_POINTS[eyes.rims.shape[2]]], :2]
     return (detected - in_picture(eyes.rims, camera)).mean(dim=2, keepdim=True)
 
 

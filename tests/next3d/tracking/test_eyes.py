@@ -154,10 +154,12 @@ def test_mirrored_pictures_have_mirrored_eyes(head):
     points = perfect_points(head, fit)
     mirrored = HeadFit(head.mirror(fit.params), mirrored_camera(fit.camera), fit.error)
     flipped = (points * torch.tensor([-1.0, 1, 1]) + torch.tensor([1.0, 0, 0]))[:, torch.from_numpy(mirror_numbers())]
-    found = fit_eyes(head, fit, points)
-    other = fit_eyes(head, mirrored, flipped)
+    found = fit_eyes(head, fit, points, PERFECT)
+    other = fit_eyes(head, mirrored, flipped, PERFECT)
     torch.testing.assert_close(head.mirror(other.params).pose, found.params.pose, atol=2e-4, rtol=0)
     torch.testing.assert_close(head.mirror(other.params).expression, found.params.expression, atol=2e-3, rtol=0)
+    usual = gaze_of(fit_gaze(head, fit, points)) - head.mirror(fit_gaze(head, mirrored, flipped).params).pose[:, list(EYES), :2]
+    assert usual.abs().max() < 0.02, "the detector's points were measured on both sides, and differ a little"
 
 
 def test_a_shut_eye_looks_where_the_other_one_does(head):
