@@ -53,7 +53,8 @@ def run_ray(units: Sequence[Unit], place: Workplace, workers: int) -> Iterator[D
     ray = _connected(workers)
     rows = [{"number": number} for number in range(len(units))]
     tasks = ray.data.from_items(rows, override_num_blocks=len(rows))
-    tasks = tasks.map(_do_row, fn_args=(list(units), place), num_cpus=1, concurrency=workers)
+    # Without max_retries=0 Ray Data begins a portion that kills its worker again and again.
+    tasks = tasks.map(_do_row, fn_args=(list(units), place), num_cpus=1, max_retries=0, concurrency=workers)
     told = set()
     for row in tasks.iter_rows():
         if row["full"]:
