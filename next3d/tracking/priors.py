@@ -21,7 +21,7 @@ STILL = ("jawOpen", "tongueOut")
 _SAMPLES = 4000
 _NOD_SPREAD = 0.16
 """Radians: the spread of portraits (next3d.synthetic.sampling has EG3D's). Photos show nods less clearly than all other turns."""
-_ALIKE = 40.0
+_ALIKE = 30.0
 """As many points as if they were one: what 478 of them say about a nod is not independent, and the prior would not be heard beside them.
 Chosen on portraits that are not judged, together with what real ones show."""
 _LEAST_SPREAD = 0.1
