@@ -189,18 +189,16 @@ def similarity(source: Tensor, target: Tensor, weight: Tensor) -> tuple[Tensor, 
 
 
 def state_of(model: PointModel, params: HeadParams, camera: Camera, like: HeadState) -> HeadState:
-    """Parameters as a state to begin with: the head is where it is, even where the neck turns it; its habits are those of `like`."""
+    """Parameters as a state to begin with. Habits are those of `like`, and so are places where necks bend: a state has none."""
     angles = params.pose[:, [Joint.JAW, Joint.LEFT_EYE, Joint.RIGHT_EYE], :2].flatten(1)
     state = replace(like, motion=torch.cat([params.expression, angles], dim=1), shape=params.shape)
-    whole, neck = axis_angle_to_matrix(params.pose[:, Joint.GLOBAL]), axis_angle_to_matrix(params.pose[:, Joint.NECK])
-    root = root_offset(model, state)
-    eyes = model.anchor - root
-    if bool((params.pose[:, Joint.NECK] != 0).any()):
-        return state  # the first guess knows better where a bent neck leaves the head
-    placed = (whole @ eyes[..., None])[..., 0] + root + params.translation
+    whole, root = axis_angle_to_matrix(params.pose[:, Joint.GLOBAL]), root_offset(model, state)
+    placed = (whole @ (model.anchor - root)[..., None])[..., 0] + root + params.translation
     to_camera = camera.cam2world[:, :3, :3].transpose(1, 2)
     centre = (to_camera @ (placed - camera.cam2world[:, :3, 3])[..., None])[..., 0]
-    return replace(state, rotation=to_camera @ whole @ neck, centre=centre)
+    straight = (params.pose[:, Joint.NECK] == 0).all(dim=1)
+    rotation = torch.where(straight[:, None, None], to_camera @ whole, like.rotation)
+    return replace(state, rotation=rotation, centre=torch.where(straight[:, None], centre, like.centre))
 
 
 def params_of(model: PointModel, state: HeadState, camera: Camera) -> HeadParams:

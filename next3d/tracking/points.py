@@ -15,7 +15,6 @@ from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from next3d.head.dense import DENSE_COUNT, DetectorPoints, Embedding, dense_embedding
@@ -53,8 +52,6 @@ class PointModel:
     """[Q] int64, below K."""
     arm_hinge: Tensor
     """[Q] int64, into HINGES."""
-    normals: Tensor
-    """[K, 3]: outwards, of the mean head."""
     anchor: Tensor
     """[3]: the point midway between the eyeballs of the mean head. It is the head's centre in `HeadState`."""
     root: Tensor
@@ -188,7 +185,6 @@ def build_points(head: LinearHeadModel, embedding: Embedding, source: Tensor, sh
         arm_directions=OBJECT_TO_WORLD * torch.cat(arm_directions),
         arm_point=torch.cat(arm_point),
         arm_hinge=torch.cat(arm_hinge),
-        normals=_normals(template, head.topology.faces.cpu(), corners, weights),
         anchor=OBJECT_TO_WORLD * anchor,
         root=OBJECT_TO_WORLD * joints[Joint.GLOBAL],
         root_directions=OBJECT_TO_WORLD * joint_directions[Joint.GLOBAL],
@@ -201,11 +197,3 @@ def _expression_joints(head: LinearHeadModel) -> Tensor:
     if head.joint_expression_directions is not None:
         return head.joint_expression_directions
     return head.joints.new_zeros(len(Joint), 3, head.expression_directions.shape[2])
-
-
-def _normals(vertices: Tensor, faces: Tensor, corners: Tensor, weights: Tensor) -> Tensor:
-    """Outward unit normals [K, 3] at points of a surface, smooth across triangles."""
-    a, b, c = vertices[faces].unbind(dim=1)
-    flat = torch.linalg.cross(b - a, c - a)
-    smooth = torch.zeros_like(vertices).index_add_(0, faces.flatten(), flat.repeat_interleave(3, dim=0))
-    return F.normalize((smooth[corners] * weights[..., None]).sum(dim=1), dim=1)

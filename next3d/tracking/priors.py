@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -98,8 +97,3 @@ def _sampled_moments(head: HeadModel) -> Tensor:
             floor[head.expression_names.index(name)] = value**2
     angles = torch.full((ANGLES,), _SIDE_SPREAD**2)
     return moments + torch.diag(torch.cat([floor, angles])).double()
-
-
-def largest_shape() -> float:
-    """How far shape coefficients may go."""
-    return math.inf if SHAPE_LIMIT <= 0 else SHAPE_LIMIT
