@@ -25,8 +25,6 @@ FORMAT = "next3d-portraits"
 FORMAT_VERSION = 1
 COMPRESSION = 3
 """Of PNGs, 0 to 9: a twelfth larger than 6 makes them, in half the time."""
-_RUNS = 3
-"""zlib's strategy Z_RLE."""
 _FOLDER_SIZE = 1000
 _ZIP_DATE = (1980, 1, 1, 0, 0, 0)
 
@@ -49,15 +47,10 @@ class EncodedPortrait:
     """Below each kind's folder, without suffix; "" for the usual one."""
 
 
-def png_bytes(pixels: npt.NDArray[np.uint8] | npt.NDArray[np.uint16], *, photo: bool = False) -> bytes:
-    """A PNG of a picture [H, W] or [H, W, 3].
-
-    Args:
-        pixels: the picture.
-        photo: look for runs only, in place of repetitions, which photos do not have: smaller than the best compression, and faster.
-    """
+def png_bytes(pixels: npt.NDArray[np.uint8] | npt.NDArray[np.uint16]) -> bytes:
+    """A PNG of a picture [H, W] or [H, W, 3]."""
     buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, format="PNG", compress_level=COMPRESSION, compress_type=_RUNS if photo else 0)
+    Image.fromarray(pixels).save(buffer, format="PNG", compress_level=COMPRESSION)
     return buffer.getvalue()
 
 

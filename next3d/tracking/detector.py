@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from dnnlib.errors import UserError
-from next3d.tracking.looks import AnyLooker, Looker, Square, look_often, settle, square_around
+from next3d.tracking.looks import AnyLooker, Looker, Square, fits, look_often, settle, square_around
 from next3d.tracking.search import Candidate, Finder, guesses, same_place
 from next3d.tracking.task_looks import TaskLooker
 from next3d.tracking.types import Face, Pixels
@@ -107,7 +107,7 @@ class Detector:
         looks, least = self.settings.looks, self.settings.least_score
         if trail is None:
             return _first(self._judged(image, self._finder.whole(image), looks, least))
-        face = self._study(image, trail.square, looks)
+        face = self._again(image, trail.square, looks)
         if face is not None and face.score >= least and _moved_little(trail.square, square_around(face.points)):
             return face
         near = [one for one in self._finder.whole(image) if _moved_little(trail.square, one.square)]
@@ -117,6 +117,12 @@ class Detector:
         """Those candidates that are faces."""
         studied = [self._study(image, one.square, looks) for one in candidates]
         return _merged([], [face for face in studied if face is not None and face.score >= least])
+
+    def _again(self, image: Pixels, square: Square, looks: int) -> Face | None:
+        """The face in its square of the frame before; a face that hardly moved needs no look that finds out where it is now."""
+        face = look_often(self._looker, image, square, looks)
+        sure = face.score >= self.settings.least_score and fits(square, square_around(face.points))
+        return face if sure else self._study(image, square, looks)
 
     def _study(self, image: Pixels, square: Square, looks: int) -> Face | None:
         """The face in a square, if there is one."""

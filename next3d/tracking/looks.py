@@ -141,13 +141,17 @@ def settle(looker: AnyLooker, image: Pixels, square: Square) -> Square | None:
         if look.presence < _NOTHING:
             return None
         found = square_around(patch.outwards(look.points))
-        moved = math.hypot(found.x - square.x, found.y - square.y) / square.side
-        turned = abs(math.remainder(found.turn - square.turn, 2 * math.pi))
-        fits = moved < 0.02 and abs(math.log(found.side / square.side)) < 0.04 and turned < 0.04
-        square = found
-        if fits:
+        settled, square = fits(square, found), found
+        if settled:
             break
     return square
+
+
+def fits(square: Square, found: Square) -> bool:
+    """Whether a square was so near to the one around the face that was then found in it that another look would not see more."""
+    moved = math.hypot(found.x - square.x, found.y - square.y) / square.side
+    turned = abs(math.remainder(found.turn - square.turn, 2 * math.pi))
+    return moved < 0.02 and abs(math.log(found.side / square.side)) < 0.04 and turned < 0.04
 
 
 def look_often(looker: AnyLooker, image: Pixels, square: Square, looks: int) -> Face:
