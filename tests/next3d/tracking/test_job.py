@@ -145,7 +145,7 @@ def film(tmp_path: Path, astronaut: Pixels) -> Path:
     """The astronaut moves through the picture; then, mirrored, another shot."""
     with open_video(tmp_path / "film.mp4", 10) as video:
         for frame in range(14):
-            shown = astronaut if frame < 8 else 255 - astronaut[:, ::-1] // 2
+            shown = astronaut if frame < 8 else 100 + astronaut[:, ::-1] // 2
             video.write(np.ascontiguousarray(shown[frame : 240 + frame, frame : 300 + frame]))
     return tmp_path / "film.mp4"
 
