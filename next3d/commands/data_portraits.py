@@ -74,6 +74,10 @@ def portraits(
       next3d data portraits talk.mp4 talk.zip --resolution 256 --fps 25
       next3d data portraits photos faces.zip --faces all --matte --head flame
     """
+    from next3d.tracking.workers import prepare_workers
+
+    if engine == "local":
+        prepare_workers()  # before the imports below, which take as long
     from next3d.tracking.face_mesh import DetectorSettings
     from next3d.tracking.importers import FORMATS
     from next3d.tracking.job import JobSettings, track_dataset

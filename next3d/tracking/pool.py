@@ -16,6 +16,7 @@ from pathlib import Path
 
 from dnnlib.errors import UserError, WriteError
 from next3d.tracking.units import Unit, Workplace, do_unit
+from next3d.tracking.workers import start_worker
 
 Done = tuple[Unit, str]
 """A portion, and what went wrong with it: "" where its file is there."""
@@ -94,10 +95,8 @@ class _Crew:
 
 def _start(log: Path) -> _Worker:
     """A process that waits for work."""
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    process = context.Process(target=_work, args=(theirs, log), daemon=True)
-    process.start()
+    ours, theirs = multiprocessing.Pipe()
+    process = start_worker(_work, theirs, log)
     theirs.close()
     return _Worker(process, ours)
 
@@ -116,7 +115,6 @@ def _answer(worker: _Worker) -> str | WriteError:
 
 def _work(line: Connection, log: Path) -> None:
     """The life of a worker: portions in, words out, until nobody sends any more."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the main process, which then ends its workers
     _quiet(log)
     with suppress(EOFError, BrokenPipeError):
         while True:
