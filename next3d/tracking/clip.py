@@ -100,144 +100,237 @@ def fit_clip(
     """
     if not isinstance(head, LinearHeadModel):
         raise TypeError(f"fitting: the head is a {type(head).__name__}, expected a linear model such as the default head or FLAME")
-    points = points.to(head.template)
-    camera = camera.map(lambda tensor: tensor.to(head.template).expand(len(points), *tensor.shape[1:]))
-    found = (seen.to(points.device) & points.isfinite().all(dim=2).all(dim=1)).cpu().numpy()
-    if not found.any():
+    clip = Stretch.of(head, points, seen, camera, frame_times(len(points), fps, times), settings)
+    if not clip.seen.any():
         raise ValueError("fitting a clip: no frame shows a face")
-    stand_in = torch.from_numpy(_nearest_of(np.flatnonzero(found), len(found))).to(points.device)
-    clip = _Clip(head, points[stand_in], found, camera, frame_times(len(points), fps, times), settings)
-    if found.sum() == 1:
-        fit = clip.alone(int(found.argmax()), shape)
-    else:
-        fit = clip.together(shape)
-    return replace(fit, error=torch.where(torch.from_numpy(found).to(fit.error.device), fit.error, torch.nan))
+    if clip.seen.sum() == 1:
+        return fit_alone(clip, shape)
+    ground = common_ground(clip, shape)
+    firsts = first_fits(clip, ground)
+    parts = [
+        fit_window(clip[window.frames], ground, firsts[window.frames], window.kept) for window in windows(clip.seen, clip.times, settings)
+    ]
+    return replace(on_all_frames(concatenate(parts), clip.seen, clip.times, settings), camera=clip.camera)
 
 
 @dataclass(frozen=True)
-class _Clip:
-    """What `fit_clip` was asked to do. Frames without a face have the points of the nearest one, which count for nothing."""
+class Stretch:
+    """Consecutive frames of a clip. Those without a face have the points of the nearest one, which count for nothing."""
 
     head: LinearHeadModel
     points: Tensor
     seen: Mask
     camera: Camera
     times: Array
-    settings: ClipSettings
+    settings: ClipSettings = DEFAULT_CLIP_SETTINGS
 
-    def alone(self, frame: int, shape: Tensor | None) -> HeadFit:
-        """A clip of which one frame shows a face: a photo."""
-        one = slice(frame, frame + 1)
-        known = None if shape is None else shape[None]
-        fit = fit_heads(self.head, self.points[one], self.camera[one], self.settings.fit, shape=known)
-        fit = fit_eyes(self.head, fit, self.points[one])
-        rows = torch.zeros(len(self.points), dtype=torch.int64, device=self.points.device)
-        return HeadFit(fit.params[rows], self.camera, fit.error[rows])
+    @classmethod
+    def of(
+        cls,
+        head: LinearHeadModel,
+        points: Tensor,
+        seen: Tensor,
+        camera: Camera,
+        times: Array,
+        settings: ClipSettings = DEFAULT_CLIP_SETTINGS,
+    ) -> Stretch:
+        """As `fit_clip` takes them; a stretch may be without any face."""
+        points = points.to(head.template)
+        camera = camera.map(lambda tensor: tensor.to(head.template).expand(len(points), *tensor.shape[1:]))
+        found = (seen.to(points.device) & points.isfinite().all(dim=2).all(dim=1)).cpu().numpy()
+        if found.any():
+            points = points[torch.from_numpy(_nearest_of(np.flatnonzero(found), len(found))).to(points.device)]
+        return cls(head, points, found, camera, times, settings)
 
-    def together(self, shape: Tensor | None) -> HeadFit:
-        """Every frame of a clip with two faces or more."""
-        visible = np.flatnonzero(self.seen)
-        keys = self._key_frames(visible)
-        if shape is None:
-            nobody_else = torch.zeros(len(keys), dtype=torch.int64)
-            key_fit = fit_heads(self.head, self.points[keys], self.camera[keys], self.settings.fit, people=nobody_else)
-            shape = key_fit.params.shape[0]
-        person = _Person.of(self.head, shape)
-        state = self._one_by_one(person, visible)
-        reference = mean_rotation(state.rotation)
-        track = _filled(to_track(state, reference), visible, len(self.points))
-        bias = state.bias.new_zeros(len(self.points), state.bias.shape[1])
-        bias[visible] = state.bias
-        motion = self._motion(person, track, bias, reference, keys)
-        for run in _runs(self.seen, self.times, self.settings.longest_gap):
-            track[run.start : run.stop] = self._over_time(person, track, bias, reference, motion, run)
-        fit = self._fit(person, track, reference)
-        for run in _runs(self.seen, self.times, self.settings.longest_gap):
-            fit = self._with_eyes(fit, run)
-        nearest = torch.from_numpy(_nearest(self.seen, self.times, self.settings.longest_gap))
-        return HeadFit(fit.params[nearest], self.camera, fit.error)
+    def __getitem__(self, frames: range) -> Stretch:
+        """Some of them."""
+        rows = slice(frames.start, frames.stop)
+        return replace(self, points=self.points[rows], seen=self.seen[rows], camera=self.camera[rows], times=self.times[rows])
 
-    def _key_frames(self, visible: npt.NDArray[np.intp]) -> Tensor:
-        """Numbers of the key frames."""
-        model, ahead = point_model(self.head), []
-        for rows in _chunks(visible):
-            trust = self.points.new_ones(len(rows), self.points.shape[1])
-            guess, _ = first_guess(model, self.points[rows], self.camera[rows], trust, 1)
-            ahead.append(guess.rotation[:, :2, 2])
-        chosen = key_frames(self.points[visible].double().cpu().numpy(), torch.cat(ahead).double().cpu().numpy(), self.settings.key_frames)
-        return torch.from_numpy(visible[chosen])
 
-    def _problem(self, person: _Person, rows: Tensor) -> tuple[Problem, HeadState]:
-        """Frames without coupling, and a first guess; frames without a face are left to themselves."""
-        points, trust = self.points[rows], self.points.new_ones(len(rows), self.points.shape[1])
-        guess, view = first_guess(person.points, points, self.camera[rows], trust, person.noise.factors.shape[2])
-        numbers = torch.arange(len(rows), device=points.device)
-        problem = Problem(person.points, view, person.noise, person.prior, numbers, len(rows), True, self.settings.fit.cut)
-        return problem, guess
+@dataclass(frozen=True)
+class Ground:
+    """What the frames of a clip share."""
 
-    def _one_by_one(self, person: _Person, visible: npt.NDArray[np.intp]) -> HeadState:
-        """Each visible frame by itself."""
-        return concatenate([minimise(*self._problem(person, rows), self.settings.steps) for rows in _chunks(visible)])
+    shape: Tensor
+    """[S], of the person."""
+    reference: Tensor
+    """[3, 3]: the usual rotation."""
+    precision: Array
+    """[U]: inverse variance of each unknown in a key frame by itself, as a rule."""
 
-    def _motion(self, person: _Person, track: Array, bias: Tensor, reference: Tensor, keys: Tensor) -> Motion:
-        """Prices for this clip, from how well single key frames know their unknowns."""
-        hessian, _, _ = self._equations(person, track[keys.numpy()], bias[keys], reference, keys)
-        variance = np.linalg.inv(hessian).diagonal(axis1=1, axis2=2)
-        return motion_of(self.head, person.prior, 1 / np.median(variance, axis=0), self.settings.pace)
 
-    def _over_time(self, person: _Person, track: Array, bias: Tensor, reference: Tensor, motion: Motion, run: range) -> Array:
-        """New rows for a run of frames, window by window; every window begins with the old rows."""
-        parts, size = [], self.settings.window
-        for first in range(run.start, run.stop, size):
-            core = range(first, min(first + size, run.stop))
-            near = (self.times >= self.times[core[0]] - self.settings.overlap) & (
-                self.times <= self.times[core[-1]] + self.settings.overlap
-            )
-            near[: run.start], near[run.stop :] = False, False
-            frames = np.flatnonzero(near)
-            solved = self._window(person, track[frames], bias[frames], reference, motion, frames)
-            parts.append(solved[core.start - frames[0] : core.stop - frames[0]])
-        return np.concatenate(parts)
+@dataclass(frozen=True)
+class Firsts:
+    """Frames by themselves, with the shape of their clip."""
 
-    def _window(self, person: _Person, rows: Array, bias: Tensor, reference: Tensor, motion: Motion, frames: npt.NDArray[np.intp]) -> Array:
-        """Some rounds of linearising each frame and solving all of them."""
-        unseen = ~self.seen[frames]
-        for _ in range(self.settings.rounds):
-            parts = [
-                self._equations(person, rows[part], bias[part], reference, torch.from_numpy(frames[part])) for part in chunks(len(frames))
-            ]
-            hessian, gradient = (np.concatenate([part[which] for part in parts]) for which in range(2))
-            hessian[unseen], gradient[unseen] = 0, 0
-            before, rows = rows, solve_over_time(hessian, gradient, rows, self.times[frames], motion, self.settings.looks)
-            change = rows - before
-            bias = torch.cat([part[2].after(bias[at], change[at]) for part, at in zip(parts, chunks(len(frames)), strict=True)])
-        return rows
+    track: Array
+    """[n, U], rows as in track.py; NaN where no face was seen."""
+    bias: Tensor
+    """[n, B], the detector's habits; 0 where no face was seen."""
 
-    def _equations(self, person: _Person, rows: Array, bias: Tensor, reference: Tensor, frames: Tensor) -> tuple[Array, Array, Habits]:
-        """What some frames ask for by themselves, without the detector's habits."""
-        problem, like = self._problem(person, frames)
-        state = within_limits(problem, from_track(rows, reference, replace(like, bias=bias)))
-        normal = linearise(problem, state)
-        square, pull, habits = without_habits(normal.hessian, normal.gradient, bias.shape[1])
-        return (*along_track(square, pull, rows), habits)
+    def __getitem__(self, frames: range) -> Firsts:
+        rows = slice(frames.start, frames.stop)
+        return Firsts(self.track[rows], self.bias[rows])
 
-    def _fit(self, person: _Person, track: Array, reference: Tensor) -> HeadFit:
-        """Rows as heads."""
-        fits = []
-        for rows in _chunks(np.arange(len(track))):
-            problem, guess = self._problem(person, rows)
-            state = from_track(track[rows.numpy()], reference, guess)
-            trust = self.points.new_ones(len(rows), self.points.shape[1])
-            error = reprojection_error(person.points, state, problem.view, self.points[rows], trust)
-            whole = replace(state, shape=person.shape.expand(len(rows), -1))
-            fits.append(HeadFit(params_of(point_model(self.head), whole, self.camera[rows]), self.camera[rows], error))
-        return concatenate(fits)
 
-    def _with_eyes(self, fit: HeadFit, run: range) -> HeadFit:
-        """Gaze and lids of a run of frames."""
-        rows = slice(run.start, run.stop)
-        part = smooth_eyes(self.head, fit[rows], self.points[rows], self.seen[rows], self.times[rows], self.settings.pace)
-        return concatenate([fit[: run.start], part, fit[run.stop :]])
+@dataclass(frozen=True)
+class Window:
+    """Frames that are solved together."""
+
+    core: range
+    """Those that keep the result."""
+    frames: range
+    """These and their surroundings."""
+
+    @property
+    def kept(self) -> slice:
+        """Where the core is among the frames."""
+        return slice(self.core.start - self.frames.start, self.core.stop - self.frames.start)
+
+
+def fit_alone(clip: Stretch, shape: Tensor | None = None) -> HeadFit:
+    """A clip of which one frame shows a face: a photo."""
+    frame = int(clip.seen.argmax())
+    one = slice(frame, frame + 1)
+    known = None if shape is None else shape[None]
+    fit = fit_heads(clip.head, clip.points[one], clip.camera[one], clip.settings.fit, shape=known)
+    fit = fit_eyes(clip.head, fit, clip.points[one])
+    rows = torch.zeros(len(clip.points), dtype=torch.int64, device=clip.points.device)
+    return HeadFit(fit.params[rows], clip.camera, _where_seen(fit.error[rows], clip.seen))
+
+
+@torch.no_grad()
+def common_ground(clip: Stretch, shape: Tensor | None = None) -> Ground:
+    """What the key frames of a whole clip tell; two frames of it or more show a face.
+
+    Args:
+        clip: all of its frames.
+        shape: [S] of a person who is known.
+    """
+    keys = _key_frames(clip)
+    if shape is None:
+        nobody_else = torch.zeros(len(keys), dtype=torch.int64)
+        shape = fit_heads(clip.head, clip.points[keys], clip.camera[keys], clip.settings.fit, people=nobody_else).params.shape[0]
+    person = _Person.of(clip.head, shape)
+    state = minimise(*_problem(clip, person, keys), clip.settings.steps)
+    reference = mean_rotation(state.rotation)
+    hessian, _, _ = _equations(clip, person, to_track(state, reference), state.bias, reference, keys)
+    variance = np.linalg.inv(hessian).diagonal(axis1=1, axis2=2)
+    return Ground(person.shape, reference, 1 / np.median(variance, axis=0))
+
+
+@torch.no_grad()
+def first_fits(stretch: Stretch, ground: Ground) -> Firsts:
+    """Each frame by itself."""
+    person, visible = _Person.of(stretch.head, ground.shape), np.flatnonzero(stretch.seen)
+    track = np.full((len(stretch.seen), len(ground.precision)), np.nan)
+    bias = person.shape.new_zeros(len(stretch.seen), person.noise.factors.shape[2])
+    for rows in _chunks(visible):
+        state = minimise(*_problem(stretch, person, rows), stretch.settings.steps)
+        track[rows.numpy()], bias[rows] = to_track(state, ground.reference), state.bias
+    return Firsts(track, bias)
+
+
+def windows(seen: Mask, times: Array, settings: ClipSettings = DEFAULT_CLIP_SETTINGS) -> list[Window]:
+    """How the frames from which heads are known are divided; depends on nothing but where faces are."""
+    found = []
+    for run in _runs(seen, times, settings.longest_gap):
+        for first in range(run.start, run.stop, settings.window):
+            core = range(first, min(first + settings.window, run.stop))
+            begin = int(np.searchsorted(times, times[core[0]] - settings.overlap, side="left"))
+            end = int(np.searchsorted(times, times[core[-1]] + settings.overlap, side="right"))
+            found.append(Window(core, range(max(begin, run.start), min(end, run.stop))))
+    return found
+
+
+@torch.no_grad()
+def fit_window(stretch: Stretch, ground: Ground, firsts: Firsts, kept: slice) -> HeadFit:
+    """The heads of a window's core.
+
+    Args:
+        stretch: the window's frames.
+        ground: of the whole clip.
+        firsts: of these frames.
+        kept: where the core is among them.
+    """
+    person = _Person.of(stretch.head, ground.shape)
+    motion = motion_of(stretch.head, person.prior, ground.precision, stretch.settings.pace)
+    track = _over_time(stretch, person, firsts, ground.reference, motion)
+    fit = _heads(stretch, person, track, ground.reference)
+    return smooth_eyes(stretch.head, fit, stretch.points, stretch.seen, stretch.times, stretch.settings.pace)[kept]
+
+
+def on_all_frames(fit: HeadFit, seen: Mask, times: Array, settings: ClipSettings = DEFAULT_CLIP_SETTINGS) -> HeadFit:
+    """What the windows say, one after the other, as the heads of all T frames: far from faces the nearest head."""
+    covered = np.concatenate([np.asarray(run) for run in _runs(seen, times, settings.longest_gap)])
+    rows = torch.from_numpy(np.searchsorted(covered, _nearest_of(covered, len(seen))))
+    fit = fit[rows]
+    return replace(fit, error=_where_seen(fit.error, seen))
+
+
+def _where_seen(error: Tensor, seen: Mask) -> Tensor:
+    return torch.where(torch.from_numpy(seen).to(error.device), error, torch.nan)
+
+
+def _key_frames(clip: Stretch) -> Tensor:
+    """Numbers of the key frames."""
+    model, visible, ahead = point_model(clip.head), np.flatnonzero(clip.seen), []
+    for rows in _chunks(visible):
+        trust = clip.points.new_ones(len(rows), clip.points.shape[1])
+        guess, _ = first_guess(model, clip.points[rows], clip.camera[rows], trust, 1)
+        ahead.append(guess.rotation[:, :2, 2])
+    chosen = key_frames(clip.points[visible].cpu().numpy(), torch.cat(ahead).double().cpu().numpy(), clip.settings.key_frames)
+    return torch.from_numpy(visible[chosen])
+
+
+def _problem(stretch: Stretch, person: _Person, rows: Tensor) -> tuple[Problem, HeadState]:
+    """Frames without coupling, and a first guess; frames without a face are left to themselves."""
+    points, trust = stretch.points[rows], stretch.points.new_ones(len(rows), stretch.points.shape[1])
+    guess, view = first_guess(person.points, points, stretch.camera[rows], trust, person.noise.factors.shape[2])
+    numbers = torch.arange(len(rows), device=points.device)
+    problem = Problem(person.points, view, person.noise, person.prior, numbers, len(rows), True, stretch.settings.fit.cut)
+    return problem, guess
+
+
+def _over_time(stretch: Stretch, person: _Person, firsts: Firsts, reference: Tensor, motion: Motion) -> Array:
+    """Some rounds of linearising each frame and solving all of them."""
+    unseen, settings, bias = ~stretch.seen, stretch.settings, firsts.bias
+    rows = _filled(firsts.track, np.flatnonzero(stretch.seen))
+    frames = torch.arange(len(rows))
+    for _ in range(settings.rounds):
+        parts = [_equations(stretch, person, rows[part], bias[part], reference, frames[part]) for part in chunks(len(rows))]
+        hessian, gradient = (np.concatenate([part[which] for part in parts]) for which in range(2))
+        hessian[unseen], gradient[unseen] = 0, 0
+        before, rows = rows, solve_over_time(hessian, gradient, rows, stretch.times, motion, settings.looks)
+        change = rows - before
+        bias = torch.cat([part[2].after(bias[at], change[at]) for part, at in zip(parts, chunks(len(rows)), strict=True)])
+    return rows
+
+
+def _equations(
+    stretch: Stretch, person: _Person, rows: Array, bias: Tensor, reference: Tensor, frames: Tensor
+) -> tuple[Array, Array, Habits]:
+    """What some frames ask for by themselves, without the detector's habits."""
+    problem, like = _problem(stretch, person, frames)
+    state = within_limits(problem, from_track(rows, reference, replace(like, bias=bias)))
+    normal = linearise(problem, state)
+    square, pull, habits = without_habits(normal.hessian, normal.gradient, bias.shape[1])
+    return (*along_track(square, pull, rows), habits)
+
+
+def _heads(stretch: Stretch, person: _Person, track: Array, reference: Tensor) -> HeadFit:
+    """Rows as heads."""
+    fits = []
+    for rows in _chunks(np.arange(len(track))):
+        problem, guess = _problem(stretch, person, rows)
+        state = from_track(track[rows.numpy()], reference, guess)
+        trust = stretch.points.new_ones(len(rows), stretch.points.shape[1])
+        error = reprojection_error(person.points, state, problem.view, stretch.points[rows], trust)
+        whole = replace(state, shape=person.shape.expand(len(rows), -1))
+        camera = stretch.camera[rows]
+        fits.append(HeadFit(params_of(point_model(stretch.head), whole, camera), camera, error))
+    return concatenate(fits)
 
 
 @dataclass(frozen=True)
@@ -261,10 +354,10 @@ def _chunks(frames: npt.NDArray[np.intp]) -> Iterator[Tensor]:
         yield torch.from_numpy(frames[rows])
 
 
-def _filled(rows: Array, visible: npt.NDArray[np.intp], count: int) -> Array:
-    """Rows [T, U] of all frames from those that were seen; straight lines between these."""
-    every = np.arange(count)
-    return np.stack([np.interp(every, visible, column) for column in rows.T], axis=1)
+def _filled(rows: Array, visible: npt.NDArray[np.intp]) -> Array:
+    """Rows [n, U] of all frames from those that were seen; straight lines between these."""
+    every = np.arange(len(rows))
+    return np.stack([np.interp(every, visible, column[visible]) for column in rows.T], axis=1)
 
 
 def _runs(seen: Mask, times: Array, longest_gap: float) -> list[range]:
@@ -272,11 +365,6 @@ def _runs(seen: Mask, times: Array, longest_gap: float) -> list[range]:
     visible = np.flatnonzero(seen)
     breaks = np.flatnonzero((np.diff(times[visible]) > longest_gap) & (np.diff(visible) > 1)) + 1
     return [range(int(part[0]), int(part[-1]) + 1) for part in np.split(visible, breaks)]
-
-
-def _nearest(seen: Mask, times: Array, longest_gap: float) -> npt.NDArray[np.intp]:
-    """For each frame itself where it belongs to a run, else the nearest frame that does."""
-    return _nearest_of(np.concatenate([np.asarray(run) for run in _runs(seen, times, longest_gap)]), len(seen))
 
 
 def _nearest_of(some: npt.NDArray[np.intp], count: int) -> npt.NDArray[np.intp]:

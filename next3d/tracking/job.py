@@ -7,7 +7,7 @@ when the data set is written.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
@@ -30,7 +30,9 @@ from next3d.tracking.units import LookUnit, PhotoUnit, ShotUnit, Unit, Workplace
 from next3d.tracking.writing import Clip, Outcome, Summary, write_outcome
 
 Progress = Callable[[int, int], None]
-"""Takes the steps done and their total; a photo is one step, a frame three."""
+"""Takes the steps done and their total; a photo is one step, a frame several."""
+_FRAME_STEPS = 6
+"""Portions that a frame is part of: look, start, first fit, window, shot, cut."""
 _PROBES = 8
 """Films that are looked into at a time."""
 
@@ -128,11 +130,11 @@ class Foreman:
         plans = self._plans([item for item in items if item.kind == "film"])
         photos = photo_units([item for item in items if item.kind == "photo"])
         looks = {plan: look_units(plan) for plan in plans}
-        self.total = sum(unit.size for unit in photos) + 3 * sum(plan.count for plan in plans)
+        self.total = sum(unit.size for unit in photos) + _FRAME_STEPS * sum(plan.count for plan in plans)
         self.do([*photos, *(look for several in looks.values() for look in several)])
         shots = [shot for plan in plans for shot in self._shots(plan, looks[plan])]
-        self.do(shots)
-        cuts = {shot: cut_units(shot) for shot in shots if self.place.has(shot)}
+        shots = self._fit(shots)
+        cuts = {shot: cut_units(shot) for shot in shots}
         self.do([cut for several in cuts.values() for cut in several])
         self.progress(self.total, self.total)
         self.outcome.photos = [part for unit in photos for part in self._finished(unit)]
@@ -166,6 +168,19 @@ class Foreman:
         if not shots:
             self.outcome.faceless[plan.item.name] = len(found["points"])
         return [shot_unit(plan, looks, frames) for frames in shots]
+
+    def _fit(self, shots: Sequence[ShotUnit]) -> list[ShotUnit]:
+        """Find the heads of shots; gives back those of which all steps could be done."""
+
+        def after(steps: Mapping[ShotUnit, Sequence[Unit]]) -> list[ShotUnit]:
+            self.do([unit for several in steps.values() for unit in several])
+            return [shot for shot, several in steps.items() if all(map(self.place.has, several))]
+
+        shots = after({shot: [shot.start] for shot in shots})
+        if self.place.settings.imported is None:
+            shots = after({shot: shot.firsts() for shot in shots})
+            shots = after({shot: shot.windows(self.place) for shot in shots})
+        return after({shot: [shot] for shot in shots})
 
     def _finished(self, unit: PhotoUnit) -> list[Unit]:
         """The portions that hold the results of a portion: itself, or those that it was taken apart into."""

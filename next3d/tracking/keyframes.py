@@ -15,7 +15,7 @@ _FAR = 0.75
 """Sine of the angle to the camera beyond which a head shows half its points only."""
 
 
-def key_frames(points: Array, ahead: Array, count: int) -> npt.NDArray[np.intp]:
+def key_frames(points: npt.NDArray[np.floating], ahead: Array, count: int) -> npt.NDArray[np.intp]:
     """Numbers of up to `count` frames, increasing.
 
     The slower half of the frames are candidates, as fast ones are blurred. The first choice is the most usual pose; each further one is as

@@ -5,6 +5,7 @@ A file is named by everything that its content depends on, so work is never done
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -12,9 +13,23 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
-from next3d.tracking.film_pipeline import FilmPlan, cut_frames, fit_shot, joined, look_at_frames
+from next3d.tracking.clip import Window
+from next3d.tracking.film_pipeline import (
+    FilmPlan,
+    cut_frames,
+    first_heads,
+    imported_heads,
+    joined,
+    look_at_frames,
+    shot_windows,
+    start_shot,
+    whole_shot,
+    window_heads,
+)
 from next3d.tracking.pipeline import Tools, track_photos
 from next3d.tracking.results import load_arrays, save_arrays, save_portion
 from next3d.tracking.settings import TrackingSettings, digest
@@ -85,8 +100,8 @@ class PhotoUnit:
 
 
 @dataclass(frozen=True)
-class LookUnit:
-    """Detections in a stretch of a film."""
+class FilmUnit(ABC):
+    """Some step for a stretch of a film."""
 
     plan: FilmPlan
     first: int
@@ -99,66 +114,127 @@ class LookUnit:
 
     def content(self) -> tuple[object, ...]:
         return (stamp(self.plan.item), self.first, self.last)
+
+    def alone(self) -> Sequence[Unit]:
+        return [self]
+
+    @abstractmethod
+    def run(self, tools: Tools, place: Workplace) -> None:
+        """Do it, and write the file."""
+
+
+@dataclass(frozen=True)
+class LookUnit(FilmUnit):
+    """Detections in it."""
 
     def run(self, tools: Tools, place: Workplace) -> None:
         save_arrays(place.path(self), look_at_frames(self.plan, self.first, self.last, tools))
 
-    def alone(self) -> Sequence[Unit]:
-        return [self]
-
 
 @dataclass(frozen=True)
-class ShotUnit:
-    """The fit of a shot."""
+class ShotUnit(FilmUnit):
+    """Heads in all frames of a shot."""
 
-    plan: FilmPlan
     looks: tuple[LookUnit, ...]
     """Stretches that cover it."""
-    first: int
-    last: int
-    suffix = ".npz"
 
     @property
-    def size(self) -> int:
-        return self.last - self.first
+    def start(self) -> StartUnit:
+        """What is done first."""
+        return StartUnit(self.plan, self.first, self.last, self)
 
-    def content(self) -> tuple[object, ...]:
-        return (stamp(self.plan.item), self.first, self.last)
+    def firsts(self) -> list[FirstUnit]:
+        """The frames by themselves, in stretches."""
+        return [FirstUnit(self.plan, first, last, self) for first, last in _stretches(self.first, self.last)]
+
+    def windows(self, place: Workplace) -> list[WindowUnit]:
+        """Windows of a shot that was started."""
+        found = shot_windows(load_arrays(place.path(self.start)), self.plan)
+        return [WindowUnit(self.plan, self.first + one.core.start, self.first + one.core.stop, self, one) for one in found]
+
+    def seen(self, place: Workplace, first: int, last: int) -> dict[str, npt.NDArray[np.generic]]:
+        """What was seen in some of its frames."""
+        return _rows(self.looks, place, first, last)
+
+    def points(self, place: Workplace, first: int, last: int) -> npt.NDArray[np.float32]:
+        """The detected points of some of its frames."""
+        return self.seen(place, first, last)["points"].astype(np.float32, copy=False)
 
     def run(self, tools: Tools, place: Workplace) -> None:
-        found = joined([load_arrays(place.path(look)) for look in self.looks])
-        begin = self.looks[0].first
-        rows = slice(self.first - begin, self.last - begin)
-        looks = {name: array[rows] for name, array in found.items()}
-        save_arrays(place.path(self), fit_shot(looks, self.first, self.plan, tools))
-
-    def alone(self) -> Sequence[Unit]:
-        return [self]
+        start = load_arrays(place.path(self.start))
+        if tools.imported is not None:
+            heads = imported_heads(self.points(place, self.first, self.last), start, self.first, self.plan, tools)
+        else:
+            heads = whole_shot([load_arrays(place.path(window)) for window in self.windows(place)], start, self.plan)
+        save_arrays(place.path(self), heads)
 
 
 @dataclass(frozen=True)
-class CutUnit:
-    """Crops of a stretch of a shot."""
+class ShotPart(FilmUnit):
+    """Some step for a stretch of a shot; frames have the film's numbers."""
 
     shot: ShotUnit
-    first: int
-    last: int
-    suffix = ".zip"
-
-    @property
-    def size(self) -> int:
-        return self.last - self.first
 
     def content(self) -> tuple[object, ...]:
         return (*self.shot.content(), self.first, self.last)
 
-    def run(self, tools: Tools, place: Workplace) -> None:
-        rows = slice(self.first - self.shot.first, self.last - self.shot.first)
-        fitted = {name: array[rows] for name, array in load_arrays(place.path(self.shot)).items()}
-        save_portion(place.path(self), cut_frames(self.shot.plan, self.first, fitted, tools))
+    def within(self) -> range:
+        """The frames as the shot counts them."""
+        return range(self.first - self.shot.first, self.last - self.shot.first)
 
-    def alone(self) -> Sequence[Unit]:
-        return [self]
+
+@dataclass(frozen=True)
+class StartUnit(ShotPart):
+    """What all frames of a shot share."""
+
+    def run(self, tools: Tools, place: Workplace) -> None:
+        save_arrays(place.path(self), start_shot(self.shot.points(place, self.first, self.last), self.plan, tools))
+
+
+@dataclass(frozen=True)
+class FirstUnit(ShotPart):
+    """Frames by themselves."""
+
+    def run(self, tools: Tools, place: Workplace) -> None:
+        start = load_arrays(place.path(self.shot.start))
+        points = self.shot.points(place, self.first, self.last)
+        save_arrays(place.path(self), first_heads(points, start, self.within(), self.plan, tools))
+
+
+@dataclass(frozen=True)
+class WindowUnit(ShotPart):
+    """Frames together."""
+
+    window: Window
+
+    def run(self, tools: Tools, place: Workplace) -> None:
+        start, frames = load_arrays(place.path(self.shot.start)), self.window.frames
+        first, last = self.shot.first + frames.start, self.shot.first + frames.stop
+        points, firsts = self.shot.points(place, first, last), _rows(self.shot.firsts(), place, first, last)
+        save_arrays(place.path(self), window_heads(points, firsts, start, self.window, self.plan, tools))
+
+
+@dataclass(frozen=True)
+class CutUnit(ShotPart):
+    """Crops."""
+
+    suffix = ".zip"
+
+    def run(self, tools: Tools, place: Workplace) -> None:
+        rows = slice(self.within().start, self.within().stop)
+        heads = {name: array[rows] for name, array in load_arrays(place.path(self.shot)).items()}
+        seen = self.shot.seen(place, self.first, self.last)
+        save_portion(place.path(self), cut_frames(self.plan, self.first, {**seen, **heads}, tools))
+
+
+def _rows(parts: Sequence[FilmUnit], place: Workplace, first: int, last: int) -> dict[str, npt.NDArray[np.generic]]:
+    """What consecutive portions found in frames first ... last - 1."""
+    found = []
+    for part in parts:
+        if part.first < last and part.last > first:
+            rows = slice(max(first - part.first, 0), last - part.first)
+            found.append({name: array[rows] for name, array in load_arrays(place.path(part)).items()})
+    return joined(found)
 
 
 def stamp(item: Item) -> tuple[object, ...]:
@@ -177,18 +253,22 @@ def photo_units(items: Sequence[Item]) -> list[PhotoUnit]:
 
 def look_units(plan: FilmPlan) -> list[LookUnit]:
     """A film in stretches."""
-    return [LookUnit(plan, first, min(first + FRAMES, plan.count)) for first in range(0, plan.count, FRAMES)]
+    return [LookUnit(plan, first, last) for first, last in _stretches(0, plan.count)]
 
 
 def shot_unit(plan: FilmPlan, looks: Sequence[LookUnit], frames: range) -> ShotUnit:
     """A shot, with the stretches that cover it."""
     covering = [look for look in looks if look.first < frames.stop and look.last > frames.start]
-    return ShotUnit(plan, tuple(covering), frames.start, frames.stop)
+    return ShotUnit(plan, frames.start, frames.stop, tuple(covering))
 
 
 def cut_units(shot: ShotUnit) -> list[CutUnit]:
     """A shot in stretches."""
-    return [CutUnit(shot, first, min(first + FRAMES, shot.last)) for first in range(shot.first, shot.last, FRAMES)]
+    return [CutUnit(shot.plan, first, last, shot) for first, last in _stretches(shot.first, shot.last)]
+
+
+def _stretches(first: int, last: int) -> list[tuple[int, int]]:
+    return [(begin, min(begin + FRAMES, last)) for begin in range(first, last, FRAMES)]
 
 
 def do_unit(unit: Unit, place: Workplace) -> None:

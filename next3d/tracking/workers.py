@@ -17,7 +17,7 @@ from multiprocessing.process import BaseProcess
 
 PRELOADED = ["mediapipe", "next3d.tracking.pool"]
 """Imported once, for all workers. None of them starts threads or opens a detector; that is for each worker to do."""
-_ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
+_ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 """Read when the libraries are loaded. Sums do not depend on the number of processors, and there are no threads to lose in a fork."""
 
 
@@ -60,7 +60,7 @@ def _beginning() -> Iterator[None]:
     try:
         yield
     finally:
-        if ours:
+        if handler is not None:
             signal.signal(signal.SIGINT, handler)
         for name, value in before.items():
             if value is None:

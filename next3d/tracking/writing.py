@@ -20,7 +20,7 @@ from next3d.tracking.report import FilmRow, ReportItem, write_report
 from next3d.tracking.report_pictures import with_overlay
 from next3d.tracking.results import Portion, Row, load_arrays, load_portion, read_pictures
 from next3d.tracking.types import Pixels
-from next3d.tracking.units import CutUnit, LookUnit, PhotoUnit, ShotUnit, Unit, Workplace
+from next3d.tracking.units import CutUnit, FilmUnit, PhotoUnit, ShotUnit, Unit, Workplace
 from next3d.version import VERSION
 
 HEAD_FIELDS = ("shape", "expression", "pose", "translation", "scale")
@@ -63,9 +63,7 @@ def _names(unit: Unit) -> list[str]:
     """What people call that which a portion was made of."""
     if isinstance(unit, PhotoUnit):
         return [item.name for item in unit.items]
-    if isinstance(unit, LookUnit | ShotUnit):
-        return [f"{unit.plan.item.name} frames {unit.first} to {unit.last - 1}"]
-    return [f"{unit.shot.plan.item.name} frames {unit.first} to {unit.last - 1}"] if isinstance(unit, CutUnit) else []
+    return [f"{unit.plan.item.name} frames {unit.first} to {unit.last - 1}"] if isinstance(unit, FilmUnit) else []
 
 
 @dataclass
