@@ -20,7 +20,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(None if (3, 10) <= v < (3, 13) else \
 	    f"Error: Python 3.10 to 3.12 is needed, {sys.executable} is {v.major}.{v.minor}; name another one: make PYTHON=python3.11 …")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[portraits,shards,dev]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[portraits,shards,ray,dev]'
 	@touch $@
 
 demo: $(STAMP) ## data, training and videos in one go, into out/

@@ -17,7 +17,7 @@ try:
 except ModuleNotFoundError:  # Python 3.10
     import tomli as tomllib  # type: ignore[import-not-found, no-redef]
 
-MAKE_EXTRAS = ("portraits", "dev")
+MAKE_EXTRAS = ("portraits", "shards", "ray", "dev")
 PYTHONS = ("3.10", "3.11", "3.12")
 
 
