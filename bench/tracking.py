@@ -1,6 +1,6 @@
-"""How good is tracking? Heads, gaze, expressions and places of portraits with known truth, films, and real photos.
+"""How good is tracking? Heads, gaze, expressions and places of portraits with known truth, films, real photos, and how fast it is.
 
-    python -m bench.tracking [--quick] [--json FILE] [--cache FOLDER] [--rows stills|films|real]
+    python -m bench.tracking [--quick] [--json FILE] [--cache FOLDER] [--rows stills|films|real|speed]
 
 Portraits have 256 x 256 pixels, cameras nearer or further by up to 15 % and turned by up to 15 degrees; figures of single controls draw the
 control evenly. Beside every figure stands what a predictor would get that always says the same. Needs the extra `portraits`.
@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench import tracking_clips, tracking_real
+from bench import tracking_clips, tracking_real, tracking_speed
 from bench.portraits import open_pool
 from bench.report import Report
 from bench.tracking_clip_data import between_eyes, without_neck
@@ -175,7 +175,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a few portraits of each kind, one film")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     parser.add_argument("--cache", type=Path, help="folder that keeps renderings and detections")
-    parser.add_argument("--rows", choices=("all", "stills", "films", "real"), default="all", help="only these")
+    parser.add_argument("--rows", choices=("all", "stills", "films", "real", "speed"), default="all", help="only these")
     parser.add_argument("--calibrate", action="store_true", help="measure and store the detector's habits, nothing else")
     options = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -192,6 +192,10 @@ def main() -> None:
         tracking_clips.run(report, options.cache, count=1 if options.quick else None)
     if options.rows in ("all", "real"):
         tracking_real.add_real(report)
+    if options.rows in ("all", "speed"):
+        with tracking_speed.work_folder(None) as folder:
+            load = tracking_speed.QUICK if options.quick else tracking_speed.FULL
+            tracking_speed.add_speed(report, load, folder, physical_cores())
     report.finish(options.json)
 
 

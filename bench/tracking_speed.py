@@ -130,7 +130,7 @@ def make_film(path: Path, clip: list[Pixels], count: int) -> None:
 
 
 @contextmanager
-def _folder(keep: Path | None) -> Iterator[Path]:
+def work_folder(keep: Path | None) -> Iterator[Path]:
     if keep is not None:
         keep.mkdir(parents=True, exist_ok=True)
         yield keep
@@ -139,9 +139,15 @@ def _folder(keep: Path | None) -> Iterator[Path]:
         yield Path(name)
 
 
-def run(load: Load, folder: Path, workers: int) -> Report:
-    """All figures."""
-    report = Report("tracking_speed")
+def add_speed(report: Report, load: Load, folder: Path, workers: int) -> None:
+    """All figures.
+
+    Args:
+        report: gets the rows.
+        load: how much work.
+        folder: for photos, films and results; what lies there already is used again.
+        workers: processes.
+    """
     photos, films = folder / f"photos-{load.photos}", [folder / f"film-{count}.mp4" for count in (load.frames // 4, load.frames)]
     if not photos.is_dir():
         photos.mkdir()
@@ -166,7 +172,6 @@ def run(load: Load, folder: Path, workers: int) -> Report:
     report.add("worker_growth_mb", long.worker - short.worker, bar=f"<= {GROWTH_BAR}", note=f"against {load.frames // 4} frames")
     report.add("main_peak_mb", long.main, note=f"main process, {load.frames} frames")
     report.add("main_growth_mb", long.main - short.main, bar=f"<= {GROWTH_BAR}", note=f"against {load.frames // 4} frames")
-    return report
 
 
 @click.command()
@@ -176,8 +181,10 @@ def run(load: Load, folder: Path, workers: int) -> Report:
 @click.option("--json", "json_path", type=click.Path(path_type=Path), default=None, help="Also write the figures into this file.")
 def main(quick: bool, workers: int | None, keep: Path | None, json_path: Path | None) -> None:
     """Photos and film frames per second, and memory."""
-    with _folder(keep) as folder:
-        run(QUICK if quick else FULL, folder, workers or physical_cores()).finish(json_path)
+    report = Report("tracking_speed")
+    with work_folder(keep) as folder:
+        add_speed(report, QUICK if quick else FULL, folder, workers or physical_cores())
+    report.finish(json_path)
 
 
 if __name__ == "__main__":
