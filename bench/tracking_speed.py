@@ -131,6 +131,7 @@ def make_film(path: Path, clip: list[Pixels], count: int) -> None:
 
 @contextmanager
 def work_folder(keep: Path | None) -> Iterator[Path]:
+    """`keep`, or a folder that goes away."""
     if keep is not None:
         keep.mkdir(parents=True, exist_ok=True)
         yield keep
