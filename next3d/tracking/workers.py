@@ -11,7 +11,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 
@@ -34,7 +34,8 @@ def prepare_workers() -> None:
 def start_worker(work: Callable[..., None], *arguments: object) -> BaseProcess:
     """A process that calls a function, with this one's environment, and ends with this process at the latest."""
     process: BaseProcess = _context().Process(target=_begin, args=(dict(os.environ), work, arguments), daemon=True)  # type: ignore[attr-defined]
-    with _beginning():
+    prepare_workers()
+    with nullcontext() if _forking() else _beginning():  # forks wait for the imports, and Ctrl-C must not
         process.start()
     return process
 

@@ -167,6 +167,31 @@ def test_a_film_is_one_person_per_shot(tmp_path: Path, film: Path, here: list[Un
     assert len(open_dataset(tmp_path / "out")) == 14
 
 
+def test_a_film_that_was_stopped_goes_on_wherever_it_was(tmp_path: Path, film: Path, here: list[Unit], monkeypatch: pytest.MonkeyPatch):
+    """In the middle of its fits, which are portions of their own."""
+    monkeypatch.setattr(units, "FRAMES", 5)
+    track_dataset(film, tmp_path / "whole.zip", SMALL)
+    kinds = [type(unit).__name__ for unit in here]
+    here.clear()
+
+    def stop(done: int, total: int) -> None:
+        if len(here) == kinds.index("WindowUnit") + 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        track_dataset(film, tmp_path / "out.zip", SMALL, JobSettings(), stop)
+    track_dataset(film, tmp_path / "out.zip", SMALL)
+    assert [type(unit).__name__ for unit in here] == kinds, "nothing was done twice"
+    assert (tmp_path / "out.zip").read_bytes() == (tmp_path / "whole.zip").read_bytes()
+
+
+def test_a_film_of_one_frame_is_a_photo(tmp_path: Path, astronaut: Pixels, here: list[Unit]):
+    with open_video(tmp_path / "film.mp4", 10) as video:
+        video.write(np.ascontiguousarray(astronaut[:240, :300]))
+    summary = track_dataset(tmp_path / "film.mp4", tmp_path / "out", SMALL)
+    assert (summary.shots, summary.frames_kept) == (1, 1)
+
+
 def test_the_command_says_what_became_of_everything(tmp_path: Path, astronaut: Pixels):
     """With a real worker process."""
     make_photos(tmp_path / "photos", astronaut)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -11,8 +12,9 @@ import pytest
 from next3d.tracking.job import Foreman
 from next3d.tracking.pool import Done, open_local
 from next3d.tracking.ray_engine import open_ray
+from next3d.tracking.results import load_arrays
 from next3d.tracking.units import Unit, Workplace
-from tests.tracking_units import Feat, workplace
+from tests.tracking_units import Feat, Telltale, workplace
 
 
 def test_a_worker_that_dies_costs_only_what_it_stumbled_over(tmp_path: Path):
@@ -44,6 +46,17 @@ def test_work_that_is_done_is_not_done_again(tmp_path: Path):
         Foreman(place, engine, 1, lambda done, total: steps.append(done)).do([Feat((number,)) for number in range(count)])
     assert given == [(0,), (1,), (2,), (3,)]
     assert steps[-1] == 4, "what was done before counts as done"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads are counted in /proc")
+def test_workers_have_our_environment_and_one_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Also where what they are forked from is older."""
+    place = workplace(tmp_path)
+    for number in range(2):
+        monkeypatch.setenv("TELLTALE", str(number))
+        with open_local() as engine:
+            assert [problem for _, problem in engine([Telltale((number,))], place, 1)] == [""]
+        assert load_arrays(place.path(Telltale((number,))))["told"].tolist() == [number, 1]
 
 
 @pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed")
