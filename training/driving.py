@@ -1,7 +1,8 @@
 """A driving folder: a film of somebody's head as meshes, landmarks and cameras, which drives the heads of a video.
 
 The index and its labels are those of data sets; fields and names: `docs/formats.md`. Opening reads the index and makes sure that the files
-exist; meshes are read when their frame is due, so a long film takes no memory.
+exist; meshes are read when their frame is due, so a long film takes no memory. A data set with head parameters, such as a tracked film,
+drives as well (`open_driving`): its head model makes the meshes.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from next3d.head.posed import PosedHeadReader, read_landmarks
 from next3d.head.topology import Topology
 from next3d.media.performance import Performance, copies, front_camera
 from next3d.types import Camera, HeadMesh
+from training.heads import HEADS_NAME, ParameterHeads
 from training.labels import INDEX_NAME, check_cameras, check_label, read_index, read_labels
+from training.layouts import find_contents
 from training.storage import FolderStorage
 
 LANDMARK_ENDINGS = ("_kpt2d.txt", ".txt")
@@ -92,6 +95,54 @@ class DrivingFolder(Performance):
                 f"'{name}'; add the file or remove the label."
             )
         return found[0]
+
+
+class DrivingHeads(Performance):
+    """The frames of a data set with head parameters, in natural order of their names."""
+
+    still = False
+    leads = True
+
+    def __init__(self, folder: Path, topology: Topology, *, labelled_cameras: bool = True, limit: int | None = None) -> None:
+        """Open the data set.
+
+        Args:
+            folder: of the format `next3d-portraits`; its images are not read.
+            topology: of the network; the data set's head model must have it.
+            labelled_cameras: every frame is seen by its label's camera; otherwise all are by the portrait camera.
+            limit: leave out what comes after so many frames.
+
+        Raises:
+            DatasetError: the data set is damaged, or its heads are not the network's.
+        """
+        contents = find_contents(folder)
+        heads = contents.heads
+        if not isinstance(heads, ParameterHeads) or not torch.equal(heads.topology.faces, topology.faces.cpu()):
+            raise DatasetError(
+                f"{folder}: its heads ('{heads.name}') have another mesh than the network's; drive it with a film that was tracked with "
+                "the head model that the network was trained with."
+            )
+        self._heads = heads
+        self._rows = sorted(range(len(contents.images)), key=lambda row: natural_key(contents.images[row]))[:limit]
+        self._cameras = Camera.from_label(contents.labels[self._rows]) if labelled_cameras else None
+        self.frames = len(self._rows)
+
+    def mesh(self, index: int, tiles: range) -> HeadMesh:
+        """The head of this frame, for every tile."""
+        return copies(self._heads.mesh(self._heads.read(self._rows[index])), len(tiles))
+
+    def camera(self, index: int) -> Camera:
+        """The label's, or the portrait camera."""
+        return front_camera() if self._cameras is None else self._cameras[index : index + 1]
+
+
+def open_driving(
+    folder: Path, topology: Topology, *, landmarks: bool = True, labelled_cameras: bool = True, limit: int | None = None
+) -> DrivingHeads | DrivingFolder:
+    """A folder that drives heads: a data set where it has `heads.npz`, else meshes. Arguments and errors are those of the two classes."""
+    if (folder / HEADS_NAME).is_file():
+        return DrivingHeads(folder, topology, labelled_cameras=labelled_cameras, limit=limit)
+    return DrivingFolder(folder, topology, landmarks=landmarks, labelled_cameras=labelled_cameras, limit=limit)
 
 
 def natural_key(name: str) -> list[tuple[int, str]]:

@@ -45,7 +45,7 @@ VIDEO_FILE = OutputFile(".mp4")
     "--drive-root",
     "--drive_root",
     type=EXISTING_FOLDER,
-    help="Folder of meshes and cameras, frame by frame, in place of --motion.",
+    help="Tracked film, or folder of meshes and cameras, frame by frame, in place of --motion.",
 )
 @click.option("--fixed-camera", is_flag=True, help="With --drive: the portrait camera instead of the folder's.")
 @click.option("--out", type=VIDEO_FILE, help="The video, an .mp4 file.")
@@ -155,11 +155,11 @@ def _driven(
     network: Path, generator: TriplaneGenerator, folder: Path, *, lms_cond: bool | None, fixed_camera: bool, limit: int | None
 ) -> Performance:
     """All heads follow a driving folder."""
-    from training.driving import DrivingFolder
+    from training.driving import open_driving
 
     landmarks = lms_cond is not False
     topology = topology_of(network, generator, own_landmarks=not landmarks, advice="leave out --lms-cond, and the folder's files say it")
-    return DrivingFolder(folder, topology, landmarks=landmarks, labelled_cameras=not fixed_camera, limit=limit)
+    return open_driving(folder, topology, landmarks=landmarks, labelled_cameras=not fixed_camera, limit=limit)
 
 
 def _moved(

@@ -20,7 +20,9 @@ from next3d.media.scene import VideoConfig, film, head_of
 from next3d.types import HeadMesh
 from tests.head_files import write_driving_folder, write_head
 from tests.models import ToyHead, toy_head
-from training.driving import DrivingFolder, natural_key
+from tests.training.factory import small_head
+from training.dataset import open_dataset
+from training.driving import DrivingFolder, DrivingHeads, natural_key, open_driving
 
 NAMES = ["a/img2", "a/img9", "a/img10", "b/img1"]
 
@@ -164,3 +166,21 @@ def test_one_pose_for_all_frames_is_a_still_video(toy: ToyHead, tmp_path: Path):
     (tmp_path / "dataset.json").write_text(json.dumps({"labels": {"1.png": label, "2.png": label}}))
     drive = DrivingFolder(tmp_path, toy.topology)
     assert torch.equal(drive.mesh(0, range(1)).vertices, drive.mesh(1, range(1)).vertices)
+
+
+def test_a_data_set_with_head_parameters_drives_by_its_head_model(toy: ToyHead, own: Path):
+    drive, dataset = open_driving(own, small_head().topology, limit=3), open_dataset(own, 32)
+    assert isinstance(drive, DrivingHeads)
+    assert drive.frames == 3
+    for index, name in enumerate(sorted(dataset.names, key=natural_key)[:3]):
+        sample = dataset[dataset.names.index(name)]
+        assert torch.equal(drive.mesh(index, range(2)).vertices[1:], dataset.contents.heads.mesh(sample.head).vertices)
+        assert torch.allclose(drive.camera(index).to_label(), sample.label.reshape(1, 25))
+    still = open_driving(own, small_head().topology, labelled_cameras=False)
+    assert torch.equal(still.camera(2).to_label(), front_camera().to_label())
+    with pytest.raises(DatasetError, match="another mesh than the network's"):
+        open_driving(own, toy.topology)
+
+
+def test_a_folder_of_meshes_is_opened_as_one(toy: ToyHead, folder: Path):
+    assert isinstance(open_driving(folder, toy.topology), DrivingFolder)
