@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from dnnlib.errors import UserError
 from dnnlib.machine import physical_cores
 from dnnlib.params import EXISTING_FILE, EXISTING_PATH, Real
 from next3d.commands.flame import flame_option
@@ -39,7 +40,7 @@ SHOWN = 10
     "--min-sharpness", type=Real(min=0), default=None, help="Reject faces that are more blurred; the report has everyone's figure."
 )
 @click.option("--import-heads", type=EXISTING_PATH, default=None, help="Folder of another tracker's parameter files, in place of a fit.")
-@click.option("--import-format", type=click.Choice(["deca", "emoca", "vhap"]), default="deca", show_default=True, help="Whose they are.")
+@click.option("--import-format", type=click.Choice(["deca", "emoca", "vhap"]), help="With --import-heads: whose they are.  [default: deca]")
 @click.option("--workers", type=click.IntRange(min=1), default=None, help="Processes; by default one per physical core.")
 @click.option("--engine", type=click.Choice(["local", "ray"]), default="local", show_default=True, help="Processes here, or a Ray job.")
 @click.option("--force", is_flag=True, help="Replace an existing data set.")
@@ -59,7 +60,7 @@ def portraits(
     max_error: float | None,
     min_sharpness: float | None,
     import_heads: Path | None,
-    import_format: str,
+    import_format: str | None,
     workers: int | None,
     engine: str,
     force: bool,
@@ -74,6 +75,10 @@ def portraits(
       next3d data portraits talk.mp4 talk.zip --resolution 256 --fps 25
       next3d data portraits photos faces.zip --faces all --matte --head flame
     """
+    if import_format and not import_heads:
+        raise UserError(
+            f"--import-format {import_format}: says whose files --import-heads names; add that option too, or leave this one out."
+        )
     from next3d.tracking.workers import prepare_workers
 
     if engine == "local":
@@ -83,7 +88,7 @@ def portraits(
     from next3d.tracking.job import JobSettings, track_dataset
     from next3d.tracking.settings import ImportSettings, TrackingSettings
 
-    (kind,) = (name for name in FORMATS if name == import_format)
+    (kind,) = (name for name in FORMATS if name == (import_format or "deca"))
     settings = TrackingSettings(
         resolution=resolution,
         faces="all" if faces == "all" else "largest",

@@ -167,3 +167,9 @@ def test_nothing_usable_is_a_sentence(tmp_path: Path, run: Callable[..., tuple[i
     assert code == 2
     assert "nothing to write" in message
     assert not (tmp_path / "out").exists()
+
+
+def test_a_format_without_files_to_import_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    arguments = ["data", "portraits", str(tmp_path), str(tmp_path / "out"), "--import-format", "vhap"]
+    assert run_command(root, arguments, name="next3d") == 2
+    assert "--import-heads" in capsys.readouterr().err
