@@ -123,7 +123,8 @@ def draw_overlay(
             _lay_lines(picture, head, fit[number : number + 1], meshes[number : number + 1], frame, points, style)
     if style.legend:
         for number, frame in enumerate(scaled):
-            _lay_legend(picture, legend_lines(head, fit[number : number + 1]), frame)
+            points = np.zeros((0, 2)) if found is None else found[number][:, :2] * scale
+            _lay_legend(picture, legend_lines(head, fit[number : number + 1]), frame, points)
     return np.asarray(picture)
 
 
@@ -335,8 +336,8 @@ class _Pen:
             draw.polygon([(float(x), float(y)) for x, y in corners], fill=color if colored else 255)
 
 
-def _lay_legend(picture: Image.Image, lines: Sequence[str], frame: CropFrame) -> None:
-    """Figures on a dark plate under the crop, or in its lower corner where there is no room."""
+def _lay_legend(picture: Image.Image, lines: Sequence[str], frame: CropFrame, points: Points) -> None:
+    """Figures on a dark plate under the crop or above it; where there is no room, in the corner with the fewest of the face's points."""
     height = round(min(max(frame.side / 32, max(picture.size) / 120, 11), 64, max(picture.height / 12, 8)))
     font = ImageFont.load_default(height)
     text, gap = "\n".join(lines), max(2, height // 3)
@@ -345,9 +346,15 @@ def _lay_legend(picture: Image.Image, lines: Sequence[str], frame: CropFrame) ->
     width, tall = math.ceil(edges[2]) + 2 * gap, math.ceil(edges[3]) + 2 * gap
     bottom = frame.top + frame.side
     under, above = bottom + gap + tall <= picture.height, frame.top - gap - tall >= 0
-    top = bottom + gap if under else frame.top - gap - tall if above else min(bottom, picture.height) - tall - gap
-    left = min(max(frame.left, 0) + (0 if under or above else gap), picture.width - width)
-    corner = (max(0, round(left)), max(0, round(top)))
+    left, right = max(frame.left, 0), min(frame.left + frame.side, picture.width)
+    if under or above:
+        corners = [(min(left, picture.width - width), bottom + gap if under else frame.top - gap - tall)]
+    else:
+        rows = (min(bottom, picture.height) - tall - gap, max(frame.top, 0) + gap)
+        corners = [(column, row) for row in rows for column in (left + gap, right - width - gap)]
+    hidden = [((points >= corner) & (points <= np.add(corner, (width, tall)))).all(axis=1).sum() for corner in corners]
+    best = corners[int(np.argmin(hidden))]
+    corner = (max(0, round(best[0])), max(0, round(best[1])))
     plate = Image.new("RGB", (width, tall), (16, 20, 28))
     picture.paste(plate, corner, Image.new("L", plate.size, 190))
     draw.multiline_text((corner[0] + gap, corner[1] + gap), text, font=font, fill=(240, 244, 250), spacing=gap)

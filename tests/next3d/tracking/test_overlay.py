@@ -111,3 +111,13 @@ def test_two_faces_each_have_their_own(head: LinearHeadModel, photo: np.ndarray)
     alone = draw_overlay(photo, head, fit_of(posed(head, turn=0.5)), frames[1:], style=replace(NOTHING, mesh=True)).astype(int)
     assert (drawn[:, 150:220] == alone[:, 150:220]).all()
     assert (drawn[:, 10:80] != drawn[:, 150:220]).any()
+
+
+@pytest.mark.parametrize("place", [(25, 25), (235, 25), (25, 235), (235, 235)])
+def test_figures_do_not_hide_the_face_where_the_crop_is_the_photo(head: LinearHeadModel, place: tuple[int, int]) -> None:
+    photo = np.full((260, 260, 3), 90, dtype=np.uint8)
+    face = np.tile(np.array([*place, 0.0]), (478, 1))
+    drawn = draw_overlay(photo, head, fit_of(head.neutral(1)), [CropFrame(0, 0, 260)], [face], replace(NOTHING, legend=True))
+    changed = (drawn != photo).any(axis=2)
+    assert changed.any()
+    assert not changed[place[1], place[0]]
