@@ -38,7 +38,7 @@ def overlay(photo: Path, out: Path, faces: str, head: str, detector: Path | None
         out,
         shared_head(head),
         faces="all" if faces == "all" else "largest",
-        detector=DetectorSettings(task=detector),
+        detector=DetectorSettings(every=faces == "all", task=detector),
         style=OverlayStyle(legend=not plain),
     )
     for number, legend in enumerate(lines, start=1):

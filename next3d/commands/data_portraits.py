@@ -93,7 +93,7 @@ def portraits(
         resolution=resolution,
         faces="all" if faces == "all" else "largest",
         head=head,
-        detector=DetectorSettings(task=detector),
+        detector=DetectorSettings(every=faces == "all", task=detector),
         limits=_limits(min_size, max_yaw, max_error, min_sharpness),
         matte=matte,
         fps=fps,

@@ -50,3 +50,19 @@ def test_one_line_and_nothing_written(run: Run, tmp_path: Path, arguments: tuple
     assert code == 2
     assert message in said
     assert sorted(path.name for path in tmp_path.iterdir()) == ["grey.png", "text.png"]
+
+
+@pytest.mark.parametrize(("faces", "drawn_on"), [("all", True), ("largest", False)])
+def test_all_faces_are_drawn_also_a_small_one_beside_a_large_one(run: Run, tmp_path: Path, faces: str, drawn_on: bool) -> None:
+    person = Image.fromarray(pytest.importorskip("skimage.data").astronaut())
+    photo = Image.new("RGB", (1600, 800), "grey")
+    photo.paste(person.resize((800, 800)), (0, 0))
+    photo.paste(person.resize((360, 360)), (1200, 400))
+    photo.save(tmp_path / "two.png")
+    code, _ = run("data", "overlay", tmp_path / "two.png", "--out", tmp_path / "drawn.png", "--faces", faces, "--plain")
+    assert code == 0
+    with Image.open(tmp_path / "drawn.png") as image:
+        drawn = np.asarray(image.convert("RGB").resize(photo.size)).astype(int)
+    changed = np.abs(drawn - np.asarray(photo)).max(axis=2) > 24
+    assert changed[180:210, 335:365].mean() > 0.5, "the large face"
+    assert (changed[476:496, 1348:1368].mean() > 0.5) == drawn_on, "the small one"
