@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dnnlib.errors import UserError
+from dnnlib.errors import UserError, WriteError
 from dnnlib.files import FolderClaim, make_output_folder, remove_leftovers
 from next3d.head.model import LinearHeadModel
 from next3d.media.portrait_files import check_target
@@ -25,7 +25,7 @@ from next3d.tracking.pipeline import shared_head
 from next3d.tracking.pool import Engine, open_local
 from next3d.tracking.results import load_arrays
 from next3d.tracking.settings import TrackingSettings
-from next3d.tracking.sources import Item, find_items
+from next3d.tracking.sources import Item, find_items, told
 from next3d.tracking.units import LookUnit, PhotoUnit, ShotUnit, Unit, Workplace, cut_units, look_units, photo_units, shot_unit
 from next3d.tracking.writing import Clip, Outcome, Summary, write_outcome
 
@@ -73,10 +73,15 @@ def track_dataset(
     items = find_items(source)
     head = shared_head(settings.head)
     check_tools(settings, head)
-    with work_folder(target) as folder, _engine(job.engine) as engine, single_thread():
+    with _engine(job.engine) as engine, work_folder(target) as folder, single_thread():
         place = Workplace(folder, settings, settings.key(head.fingerprint()))
         outcome = Foreman(place, engine, job.workers, progress or _silent).work(items)
-        summary = write_outcome(outcome, place, target, head, force=job.force)
+        try:
+            summary = write_outcome(outcome, place, target, head, force=job.force)
+        except UserError as error:
+            if not isinstance(error, WriteError):  # nothing could be used, and nothing would be the next time
+                shutil.rmtree(folder, ignore_errors=True)
+            raise
         shutil.rmtree(folder, ignore_errors=True)
     return summary
 
@@ -148,7 +153,7 @@ class Foreman:
             try:
                 return plan_film(item, self.place.settings)
             except UserError as error:
-                return str(error)
+                return told(item, error)
 
         plans = []
         with ThreadPoolExecutor(_PROBES) as pool:

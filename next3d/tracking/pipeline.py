@@ -36,7 +36,7 @@ from next3d.tracking.matte import Matte, open_matte
 from next3d.tracking.quality import Quality, judge, no_face
 from next3d.tracking.results import Portion, Row, Table
 from next3d.tracking.settings import TrackingSettings
-from next3d.tracking.sources import Item, read_item
+from next3d.tracking.sources import Item, read_item, told
 from next3d.tracking.types import CropFrame, Face, HeadFit, Pixels, Points
 from next3d.types import Camera
 
@@ -133,7 +133,7 @@ def _look(item: Item, tools: Tools) -> Sequence[Row | FoundFace]:
     try:
         photo = read_item(item)
     except UserError as error:
-        return [Row(source=item.name, problem=str(error))]
+        return [Row(source=item.name, problem=told(item, error))]
     height, width = photo.pixels.shape[:2]
     row = Row(source=item.name, photo=(width, height), notes=photo.notes)
     found: list[FoundFace] = []

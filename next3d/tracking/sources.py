@@ -90,7 +90,7 @@ def read_item(item: Item) -> Photo:
         return read_noted(item.path)
     with _member(item) as (file, size):
         data = file.read(min(size, _LARGEST_MEMBER))
-    return decode_photo(io.BytesIO(data), f"{printable(item.path)}/{item.name}")
+    return decode_photo(io.BytesIO(data), _shown(item))
 
 
 @contextmanager
@@ -108,7 +108,20 @@ def local_file(item: Item) -> Iterator[Path]:
         copy = Path(folder) / f"item{PurePosixPath(item.name).suffix.lower()}"
         with _member(item) as (file, _), open(copy, "wb") as target:
             shutil.copyfileobj(file, target)
-        yield copy
+        try:
+            yield copy
+        except UserError as error:
+            raise UserError(str(error).replace(printable(copy), _shown(item))) from error
+
+
+def told(item: Item, error: UserError) -> str:
+    """What an error says of an item, the same wherever the files lie: with its name in place of its path."""
+    return str(error).replace(_shown(item), item.name)
+
+
+def _shown(item: Item) -> str:
+    """Where an item is, as messages have it."""
+    return printable(item.path) if item.member is None else f"{printable(item.path)}/{item.name}"
 
 
 def _check(item: Item) -> None:
@@ -124,8 +137,7 @@ def _member(item: Item) -> Iterator[tuple[IO[bytes], int]]:
         with zipfile.ZipFile(item.path) as archive, archive.open(item.member) as file:
             yield file, archive.getinfo(item.member).file_size
     except (*_BROKEN_ZIP, KeyError) as error:
-        where = f"{printable(item.path)}/{item.name}"
-        raise UserError(f"{where}: cannot be unpacked ({' '.join(str(error).split())[:100]}); make the zip again.") from error
+        raise UserError(f"{_shown(item)}: cannot be unpacked ({' '.join(str(error).split())[:100]}); make the zip again.") from error
 
 
 def _in_folder(folder: Path, prefix: str) -> Iterator[Item]:

@@ -85,6 +85,9 @@ def test_photos_become_a_data_set_that_training_reads(tmp_path: Path, astronaut:
         ("d.png", "images/00000/img00000001.png"),
         ("e.mp4", None),
     ]
+    problems = [row["problem"] for row in lines(tmp_path / "out") if row.get("problem")]
+    assert len(problems) == 2
+    assert str(tmp_path) not in "".join(problems), "the same wherever the photos lie"
     dataset = open_dataset(tmp_path / "out")
     assert len(dataset) == 2
     assert dataset[1].pixels.shape == (128, 128, 3)
@@ -137,7 +140,7 @@ def test_nothing_usable_is_an_error_and_leaves_nothing(tmp_path: Path, here: lis
     (tmp_path / "photos" / "c.png").write_text("not a picture")
     with pytest.raises(UserError, match=r"1 photos → 0 portraits.*c\.png"):
         track_dataset(tmp_path / "photos", tmp_path / "out", SMALL)
-    assert not (tmp_path / "out").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["photos"], "no data set, and no work folder"
 
 
 @pytest.fixture
