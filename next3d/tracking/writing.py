@@ -66,6 +66,10 @@ def _names(unit: Unit) -> list[str]:
     return [f"{unit.plan.item.name} frames {unit.first} to {unit.last - 1}"] if isinstance(unit, FilmUnit) else []
 
 
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
 @dataclass
 class Summary:
     """What became of everything."""
@@ -88,9 +92,10 @@ class Summary:
         """One line."""
         parts = []
         if self.photos:
-            parts.append(f"{self.photos} photos → {self.portraits} portraits")
+            parts.append(f"{_counted(self.photos, 'photo')} → {_counted(self.portraits, 'portrait')}")
         if self.films:
-            parts.append(f"{self.films} films → {self.shots} shots, {self.frames_kept} of {self.frames} frames")
+            frames = f"{self.frames_kept} of {_counted(self.frames, 'frame')}"
+            parts.append(f"{_counted(self.films, 'film')} → {_counted(self.shots, 'shot')}, {frames}")
         reasons = ", ".join(f"{number} {reason}" for reason, number in self.rejected.most_common())
         parts.append(f"{self.rejected.total()} rejected{f' ({reasons})' if reasons else ''}")
         return ", ".join([*parts, f"{self.unreadable} unreadable"])

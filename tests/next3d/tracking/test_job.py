@@ -138,7 +138,7 @@ def test_other_settings_and_changed_files_do_not_take_up_old_results(tmp_path: P
 def test_nothing_usable_is_an_error_and_leaves_nothing(tmp_path: Path, here: list[Unit]):
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "c.png").write_text("not a picture")
-    with pytest.raises(UserError, match=r"1 photos → 0 portraits.*c\.png"):
+    with pytest.raises(UserError, match=r"1 photo → 0 portraits.*c\.png"):
         track_dataset(tmp_path / "photos", tmp_path / "out", SMALL)
     assert [path.name for path in tmp_path.iterdir()] == ["photos"], "no data set, and no work folder"
 
