@@ -18,6 +18,7 @@ from torch_utils.custom_ops import Backend
 from torch_utils.ops.bias_act import bias_act
 from torch_utils.ops.decoder_mlp import decoder_mlp
 from torch_utils.ops.fill_holes import fill_holes
+from torch_utils.ops.texture_views import texture_views
 from torch_utils.ops.triplane import sample_planes
 from torch_utils.ops.upfirdn2d import upfirdn2d
 from torch_utils.ops.weighted_sum import weighted_sum
@@ -46,6 +47,10 @@ def cases() -> dict[str, tuple[Op, str]]:
     table: dict[str, tuple[Op, str]] = {}
     for channels in (8, 16, 32):
         table[f"sample_planes_{channels}"] = (lookup(channels), f"{channels} channels, 64² planes, {POINTS} points")
+
+    texture, uv = leaf(BATCH, 12, 64, 64), torch.rand(BATCH, 4, 64, 64, 2)
+    shown = (torch.rand(BATCH, 4, 64, 64) < 0.3).float()
+    table["texture_views"] = (lambda b: texture_views(texture, uv, shown, (0, 1, 2, 2), backend=b), "12 channels, 64², a third shown")
 
     x, weights = leaf(BATCH * POINTS, 8), (leaf(32, 8), leaf(32), leaf(17, 32), leaf(17))
     table["decoder_mlp"] = (

@@ -330,6 +330,45 @@ def demo_64() -> ModelConfig:
     return ModelConfig(generator=generator, discriminator=discriminator)
 
 
+def demo_128() -> ModelConfig:
+    """The shipped generator: small enough for two CPU cores to train within hours, with every part of the method."""
+    generator = GeneratorConfig(
+        image_resolution=128,
+        latent_size=64,
+        style_size=128,
+        texture_resolution=128,
+        plane_resolution=128,
+        plane_channels=12,
+        channel_base=2048,
+        channel_max=128,
+        mouth=MouthConfig(
+            resolution=32,
+            output_resolution=32,
+            bottleneck=4,
+            residual=True,
+            channel_base=1024,
+            channel_max=64,
+            blend_bottleneck=32,
+            blend_channel_base=1024,
+        ),
+        # A box that just holds head and shoulders in view: as many samples and pixels of a plane fall on the face as a larger one's would.
+        render=RenderConfig(
+            resolution=64,
+            coarse_samples=8,
+            fine_samples=8,
+            ray_start=2.3,
+            ray_end=3.1,
+            box_warp=0.8,
+            decoder_hidden=32,
+            feature_channels=16,
+        ),
+        superres=SuperresConfig(input_resolution=64, channels=(32, 16), clamp=None),
+        hull_density=2.0,
+    )
+    discriminator = DiscriminatorConfig(image_resolution=128, channel_base=2048, channel_max=128, mapping_layers=2, clamp=None)
+    return ModelConfig(generator=generator, discriminator=discriminator)
+
+
 def tiny() -> ModelConfig:
     """The smallest network with every part, for tests."""
     generator = GeneratorConfig(
@@ -358,7 +397,13 @@ def tiny() -> ModelConfig:
     return ModelConfig(generator=generator, discriminator=discriminator)
 
 
-PRESETS: dict[str, Callable[[], ModelConfig]] = {"official-512": official_512, "paper-512": paper_512, "demo-64": demo_64, "tiny": tiny}
+PRESETS: dict[str, Callable[[], ModelConfig]] = {
+    "official-512": official_512,
+    "paper-512": paper_512,
+    "demo-128": demo_128,
+    "demo-64": demo_64,
+    "tiny": tiny,
+}
 
 
 def preset(name: str) -> ModelConfig:

@@ -71,6 +71,9 @@ class LossConfig:
     """Probability that later style rows come from a second latent (StyleGAN, Sec. 3.1)."""
     mismatch_weight: float = 0.0
     """Weight of real images shown with another sample's mesh, to be judged as fakes (Reed et al. 2016, matching-aware); 0 leaves it out."""
+    mismatch_expression: float = 0.0
+    """Share of those meshes that are the image's own head with only the expression, jaw and gaze of another: to look closely at eyes and
+    mouth. Heads that are known as meshes alone cannot be taken apart, and all get another sample's."""
     share_fakes: bool = False
     """Use one generator pass and one discriminator pass over the fakes for both networks' steps: both then see the weights from before
     the step. A quarter less work per image."""
@@ -80,8 +83,10 @@ class LossConfig:
             raise ConfigError("loss: r1_interval, density_interval and density_points must be at least 1")
         if min(self.gamma, self.density_weight, self.density_distance, self.mismatch_weight, self.label_noise) < 0:
             raise ConfigError("loss: gamma, density_weight, density_distance, mismatch_weight and label_noise must not be negative")
-        if not 0 <= self.style_mixing <= 1:
-            raise ConfigError(f"loss: style_mixing={self.style_mixing}, expected a probability")
+        if not (0 <= self.style_mixing <= 1 and 0 <= self.mismatch_expression <= 1):
+            raise ConfigError(
+                f"loss: style_mixing={self.style_mixing}, mismatch_expression={self.mismatch_expression}; expected probabilities"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -303,11 +308,24 @@ def default_config(name: str, data: str) -> TrainConfig:
         return config
     # Short runs of small networks: many small steps, weak R1, fades within the first few thousand images, shared passes; the
     # mismatch term makes the discriminator look at the mesh long before it would learn to by itself.
-    return replace(
+    config = replace(
         config,
         run=replace(config.run, batch=8, kimg=10, tick=1, snap=5),
         loss=replace(config.loss, gamma=0.2, mismatch_weight=0.5, share_fakes=True, density_points=256),
         schedule=replace(config.schedule, blur_fade_kimg=2, swap_fade_kimg=4, ema_kimg=1),
+    )
+    return _shipped_recipe(config) if name == "demo-128" else config
+
+
+def _shipped_recipe(config: TrainConfig) -> TrainConfig:
+    """How the shipped generator was trained (docs/demo-model.md): longer than other small networks, with a close look at eyes and mouth,
+    which are a few pixels, and with coarse rays at first, when nothing fine is to be seen."""
+    return replace(
+        config,
+        data=replace(config.data, mirror=True),
+        run=replace(config.run, kimg=400, snap=10),
+        loss=replace(config.loss, gamma=0.3, mismatch_weight=1.0, mismatch_expression=0.5),
+        schedule=replace(config.schedule, blur_fade_kimg=10, raw_initial=32, raw_final=64, raw_fade_kimg=60),
     )
 
 

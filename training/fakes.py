@@ -37,7 +37,7 @@ class StepInput(TensorBundle):
     mesh_image: Tensor | None
     """[N, 3, H, H], what the discriminator sees of the meshes; None if it sees nothing of them."""
     other_mesh_image: Tensor | None
-    """[N, 3, H, H], the mesh of another sample of the group seen by this one's camera; None without the mismatch term."""
+    """[N, 3, H, H], a mesh that the image does not show, seen by the image's camera; None without the mismatch term."""
     label: Tensor
     """[N, 25 + K], the cameras as labels, and what else the generator is conditioned on."""
     swapped: Tensor
@@ -56,18 +56,16 @@ def prepare(
     *,
     swapped: Tensor,
     position: Tensor,
-    mismatch: bool = False,
+    other_mesh: HeadMesh | None = None,
     extra: Tensor | None = None,
 ) -> StepInput:
-    """Rasterise the meshes for both networks, once; arguments as the fields of `StepInput`, `mismatch` asks for `other_mesh_image`,
+    """Rasterise the meshes for both networks, once; arguments as the fields of `StepInput`, `other_mesh` asks for `other_mesh_image`,
     `extra` [N, K] is what the generator is conditioned on beside the camera."""
     mesh_image = other = None
     if discriminator.mesh_image:
         mesh_image = render_mesh_image(mesh, camera, generator.topology, image.shape[-1])
-        if mismatch:
-            group = min(discriminator.group_size, len(image))
-            neighbour = torch.arange(len(image), device=image.device).reshape(-1, group).roll(1, dims=1).flatten()
-            other = render_mesh_image(mesh[neighbour], camera, generator.topology, image.shape[-1])
+        if other_mesh is not None:
+            other = render_mesh_image(other_mesh, camera, generator.topology, image.shape[-1])
     return StepInput(
         image=image,
         image_raw=resize_raw(image, generator.config.render.resolution),

@@ -17,6 +17,7 @@ from training.dataset import PortraitDataset
 from training.ema import update_average
 from training.fakes import StepInput, prepare
 from training.mirror import Mirror
+from training.mismatch import Mismatch
 from training.phases import REAL_SIGN, Phases, StepSettings
 from training.precision import tensor_float, use_precision
 from training.randomness import Draws
@@ -64,6 +65,7 @@ class Trainer:
         self.dtype = next(state.generator.parameters()).dtype
         self.draws = Draws(config.run.seed, self.dtype)
         self._mirror = Mirror(dataset.topology, device) if config.data.mirror else None
+        self._mismatch = Mismatch(self.draws, config.model.discriminator.group_size, config.loss.mismatch_expression)
         expression = config.model.generator.mapping.expression_size > 0
         self._conditions = Conditions(dataset, expression=expression, mirror=config.data.mirror, device=device, dtype=self.dtype)
         use_precision(state.generator, state.discriminator, config.precision)
@@ -135,9 +137,13 @@ class Trainer:
         position = torch.arange(first, first + len(batch), device=self.device)
         image, camera = self._typed(batch.image), batch.camera.map(self._typed)
         mesh, flip = self.dataset.head_mesh(batch).map(self._typed), None
+        other = None
+        if self.config.loss.mismatch_weight > 0:
+            other = self.dataset.pose(self._mismatch.heads(batch.head, position)).map(self._typed)
         if self._mirror is not None:
             flip = self.draws.below("mirror", position, 2) == 1
             image, camera, mesh = self._mirror.image(image, flip), self._mirror.camera(camera, flip), self._mirror.mesh(mesh, flip)
+            other = None if other is None else self._mirror.mesh(other, flip)
         part = prepare(
             self.state.generator,
             self.config.model.discriminator,
@@ -146,7 +152,7 @@ class Trainer:
             mesh,
             swapped=self._conditions.others(self.draws, position),
             position=position,
-            mismatch=self.config.loss.mismatch_weight > 0,
+            other_mesh=other,
             extra=self._conditions.extra(batch.head, flip),
         )
         return part.map(self._typed)  # rasters are float32 whatever the mesh is

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -44,7 +46,7 @@ class ReleasedRays(RayScheme):
         middles = 0.5 * (depths[..., 1:] + depths[..., :-1])  # [N, R, S - 1]
         return invert_cdf(inner / inner.sum(dim=-1, keepdim=True), middles[..., :-1], importance_draws(weights, count, sampling))
 
-    def composite(self, features: Tensor, density: Tensor, depths: Tensor) -> RaySums:
+    def composite(self, features: Tensor | Sequence[Tensor], density: Tensor, depths: Tensor) -> RaySums:
         """Depth is limited by the nearest and the farthest sample of the whole batch."""
         return composite(features, density, depths, depth_limits="batch")
 

@@ -54,7 +54,9 @@ class FrontMouth(nn.Module):
 
     def forward(self, dynamic: Tensor, landmarks: Tensor, rows: Tensor, noise: Noise, probe: Probe | None = None) -> Tensor:
         """Dynamic planes [N, 3, C, P, P], landmarks [N, 68, 3], style rows [N, L, W]; returns completed planes."""
-        mouth, front = self.config.mouth, dynamic[:, FRONT]
+        mouth, channels = self.config.mouth, dynamic.shape[2]
+        # As one image of 3 C channels, planes keep those of a pixel side by side on the way out and their gradients on the way back.
+        front, others = dynamic.flatten(1, 2).split([channels, 2 * channels], dim=1)
         window = self.window(landmarks, front.shape[-1])
         opening = window.cut(front, mouth.resolution)  # [N, C, m, m]
         completed = self.complete(opening, rows, noise)
@@ -65,7 +67,7 @@ class FrontMouth(nn.Module):
         if probe is not None:
             for name, value in (("mouth_crop", opening), ("mouth", completed), ("stitched", stitched), ("blended", blended)):
                 probe(name, value)
-        return torch.cat([blended[:, None], dynamic[:, 1:]], dim=1)
+        return torch.cat([blended, others], dim=1).unflatten(1, (3, channels))
 
     def window(self, landmarks: Tensor, resolution: int) -> MouthWindow:
         """Where the mouth is in a plane of `resolution` pixels."""

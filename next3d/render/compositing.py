@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -26,14 +28,16 @@ class RaySums:
     """[N, R, S - 1], per interval from near to far; >= 0, sum <= 1."""
 
 
-def composite(features: Tensor, density: Tensor, depths: Tensor, *, depth_limits: Literal["ray", "batch"] = "ray") -> RaySums:
+def composite(
+    features: Tensor | Sequence[Tensor], density: Tensor, depths: Tensor, *, depth_limits: Literal["ray", "batch"] = "ray"
+) -> RaySums:
     """Accumulate the samples of each ray, front to back.
 
     Depths may come in any order (coarse samples, then fine ones): only depths and densities are sorted, and the weights are carried
     back to the samples, because moving the features would cost far more.
 
     Args:
-        features: [N, R, S, C].
+        features: [N, R, S, C], or parts along S of it: joining them would copy the most there is.
         density: [N, R, S], raw network output; softplus(density - 1) is density per world unit.
         depths: [N, R, S], world units.
         depth_limits: the mean depth of a ray stays between its own samples, or only between those of the whole batch, as in released
@@ -42,9 +46,13 @@ def composite(features: Tensor, density: Tensor, depths: Tensor, *, depth_limits
     Raises:
         ValueError: fewer than two samples, or shapes that disagree.
     """
-    if depths.shape[-1] < 2 or features.shape[:3] != depths.shape or density.shape != depths.shape:
+    parts = (features,) if isinstance(features, Tensor) else tuple(features)
+    counts = [part.shape[2] for part in parts]
+    fit = all(part.shape[:2] == depths.shape[:2] for part in parts) and sum(counts) == depths.shape[-1]
+    if depths.shape[-1] < 2 or not fit or density.shape != depths.shape:
+        shown = " and ".join(str(tuple(part.shape)) for part in parts)
         raise ValueError(
-            f"composite: features {tuple(features.shape)}, density {tuple(density.shape)}, depths {tuple(depths.shape)}; "
+            f"composite: features {shown}, density {tuple(density.shape)}, depths {tuple(depths.shape)}; "
             "need [N, R, S, C], [N, R, S], [N, R, S] with S >= 2"
         )
     ordered, order = depths.sort(dim=-1)
@@ -56,8 +64,8 @@ def composite(features: Tensor, density: Tensor, depths: Tensor, *, depth_limits
     near, far = (ordered[..., :1], ordered[..., -1:]) if depth_limits == "ray" else depths.aminmax()
     depth = torch.where(total > MIN_TOTAL, mean_depth, far).clamp(near, far)  # rounding may leave the interval
     unordered = torch.zeros_like(per_sample).scatter(-1, order, per_sample)
-    summed = weighted_sum(unordered, features)  # [N, R, C]
-    return RaySums(summed, depth, weights)
+    sums = [weighted_sum(share, part) for share, part in zip(unordered.split(counts, dim=-1), parts, strict=True)]  # [N, R, C] each
+    return RaySums(functools.reduce(torch.add, sums), depth, weights)
 
 
 def interval_weights(density: Tensor, depths: Tensor) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -36,7 +38,7 @@ class RayScheme:
         """Depths [N, R, count] where the first pass, at depths [N, R, S] with weights [N, R, S - 1], found matter."""
         return importance_depths(depths, weights, count=count, sampling=sampling)
 
-    def composite(self, features: Tensor, density: Tensor, depths: Tensor) -> RaySums:
+    def composite(self, features: Tensor | Sequence[Tensor], density: Tensor, depths: Tensor) -> RaySums:
         """Samples of rays to what they see, as `next3d.render.compositing.composite`."""
         return composite(features, density, depths)
 
@@ -68,6 +70,4 @@ def render_rays(
     with torch.no_grad():  # where to look again is a decision, not a function to differentiate
         fine = scheme.fine_depths(coarse, interval_weights(density, coarse), count=config.fine_samples, sampling=sampling)
     fine_features, fine_density = decode(fine)
-    return scheme.composite(
-        torch.cat([features, fine_features], dim=2), torch.cat([density, fine_density], dim=2), torch.cat([coarse, fine], dim=2)
-    )
+    return scheme.composite([features, fine_features], torch.cat([density, fine_density], dim=2), torch.cat([coarse, fine], dim=2))

@@ -367,6 +367,16 @@ def test_released_sizes(toy):
     assert 120e6 < sum(parameter.numel() for parameter in network.parameters()) < 150e6
 
 
+def test_shipped_sizes(toy):
+    """At most 7 M parameters, so that a file in half precision stays below 14 MiB; every part of the method is there."""
+    network, seen, output = on_meta("demo-128", toy)
+    assert tuple(output.image.shape) == (1, 3, 128, 128)
+    assert {"texture", "planes", "mouth_crop", "mouth", "blended", "features"} <= set(seen)
+    assert network.config.render.fine_samples > 0
+    assert preset("demo-128").discriminator.mesh_image
+    assert sum(parameter.numel() for parameter in network.parameters()) <= 7e6
+
+
 def test_paper_sizes(toy):
     _, seen, output = on_meta("paper-512", toy)
     shapes = {name: tuple(value.shape[1:]) for name, value in seen.items()}
@@ -376,7 +386,7 @@ def test_paper_sizes(toy):
     assert tuple(output.image.shape) == (1, 3, 512, 512)
 
 
-@pytest.mark.parametrize("name", ["official-512", "demo-64"])
+@pytest.mark.parametrize("name", ["official-512", "demo-128", "demo-64"])
 def test_discriminator_sizes(name):
     config = preset(name).discriminator
     size = config.image_resolution

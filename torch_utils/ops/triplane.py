@@ -67,7 +67,9 @@ def _register() -> None:
         gradient: Tensor, features: Tensor, points: Tensor, axes: list[int], scale: float, to_features: bool, to_points: bool
     ) -> tuple[Tensor, Tensor]:
         empty = features.new_empty(0)
-        return features.new_empty(features.shape) if to_features else empty, points.new_empty(points.shape) if to_points else empty.clone()
+        batch, planes, channels, height, width = features.shape
+        moved = features.new_empty(batch, height, width, planes, channels).permute(0, 3, 4, 1, 2)
+        return moved if to_features else empty, points.new_empty(points.shape) if to_points else empty.clone()
 
     def setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         features, points, ctx.axes, ctx.scale = inputs

@@ -107,6 +107,20 @@ def test_the_order_of_samples_does_not_matter(rng):
     torch.testing.assert_close(other.weights, one.weights)
 
 
+def test_features_may_come_in_parts(rng):
+    """Values and gradients are those of the joined tensor."""
+    features, density, depths = samples(rng)
+    found = []
+    for parts in ([features], [features[:, :, :3], features[:, :, 3:4], features[:, :, 4:]]):
+        leaves = [part.clone().requires_grad_() for part in parts]
+        raw = density.clone().requires_grad_()
+        summed = composite(leaves, raw, depths).features
+        gradients = torch.autograd.grad(summed.square().sum(), (*leaves, raw))
+        found.append((summed, torch.cat(gradients[:-1], dim=2), gradients[-1]))
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other)
+
+
 def test_each_ray_s_depth_is_its_own(rng):
     """No clamp over the batch: a ray alone gives what it gives among others."""
     features, density, depths = samples(rng)

@@ -12,6 +12,7 @@ template <typename Function>
 void with_count(int64_t count, const Function& function) {
     switch (count) {
         case 8: return function(std::integral_constant<int64_t, 8>());
+        case 12: return function(std::integral_constant<int64_t, 12>());
         case 16: return function(std::integral_constant<int64_t, 16>());
         case 32: return function(std::integral_constant<int64_t, 32>());
         case 64: return function(std::integral_constant<int64_t, 64>());

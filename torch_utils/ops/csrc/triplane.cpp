@@ -1,7 +1,8 @@
 // Tri-plane lookups on the CPU, forward and backward. The reference is in ../triplane.py.
 //
-// Planes are copied to channels-last first, so that one corner of a lookup is one run of C numbers. Sums over the points of a plane are
-// taken in the order of the points by one thread, so that results do not depend on the number of threads.
+// Planes are read with all channels of all planes of a pixel side by side, [N, H, W, planes, C], so that one corner of a lookup is one run
+// of C numbers; they are copied to that order unless they have it, as those of our networks do. Sums over the points of a plane are taken
+// in the order of the points by one thread, so that results do not depend on the number of threads.
 
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty.h>
@@ -95,47 +96,26 @@ void find_corners(const Layout& layout, const scalar_t* points, int64_t count, i
     }
 }
 
-// [planes, C, H, W] to [planes, H, W, C] (`to_last`) or back, a block of pixels at a time.
-template <typename scalar_t>
-void move_channels(const scalar_t* from, scalar_t* to, int64_t planes, int64_t channels, int64_t area, bool to_last) {
-    const int64_t blocks = (area + kBlock - 1) / kBlock;
-    at::parallel_for(0, planes * blocks, 64, [&](int64_t begin, int64_t end) {
-        for (int64_t i = begin; i < end; i++) {
-            const int64_t plane = i / blocks * channels * area, first = i % blocks * kBlock, last = std::min(first + kBlock, area);
-            for (int64_t c = 0; c < channels; c++) {
-                for (int64_t p = first; p < last; p++) {
-                    const int64_t channel_first = plane + c * area + p, channel_last = plane + p * channels + c;
-                    if (to_last) {
-                        to[channel_last] = from[channel_first];
-                    } else {
-                        to[channel_first] = from[channel_last];
-                    }
-                }
-            }
-        }
-    });
-}
-
 // The loops over channels are compiled for the usual counts (kChannels > 0) and for any count (0).
 template <typename scalar_t, int kChannels>
 struct Kernel {
     const Layout& layout;
-    const int64_t area = layout.height * layout.width;
+    const int64_t pixel = layout.planes * layout.channels;  // numbers from one pixel to the next
     const scalar_t share = 1 / static_cast<scalar_t>(layout.planes);
 
-    // Lookups of up to kBlock points of one sample: planes [planes, H, W, C], points [count, 3], out [count, C].
+    // Lookups of up to kBlock points of one sample: planes [H, W, planes, C], points [count, 3], out [count, C].
     void look_up(const scalar_t* planes, const scalar_t* points, int64_t count, scalar_t* __restrict out) const {
         const int64_t channels = kChannels > 0 ? kChannels : layout.channels;
         Corners<scalar_t> corners;
         std::fill(out, out + count * channels, scalar_t(0));
         for (int64_t plane = 0; plane < layout.planes; plane++) {
             find_corners<false>(layout, points, count, plane, corners);
-            const scalar_t* pixels = planes + plane * area * channels;
+            const scalar_t* pixels = planes + plane * channels;
             for (int64_t i = 0; i < count; i++) {
                 const scalar_t w0 = corners.weight[0][i] * share, w1 = corners.weight[1][i] * share;
                 const scalar_t w2 = corners.weight[2][i] * share, w3 = corners.weight[3][i] * share;
-                const scalar_t *p0 = pixels + corners.pixel[0][i] * channels, *p1 = pixels + corners.pixel[1][i] * channels;
-                const scalar_t *p2 = pixels + corners.pixel[2][i] * channels, *p3 = pixels + corners.pixel[3][i] * channels;
+                const scalar_t *p0 = pixels + corners.pixel[0][i] * pixel, *p1 = pixels + corners.pixel[1][i] * pixel;
+                const scalar_t *p2 = pixels + corners.pixel[2][i] * pixel, *p3 = pixels + corners.pixel[3][i] * pixel;
                 scalar_t* to = out + i * channels;
 #pragma omp simd
                 for (int64_t c = 0; c < channels; c++) to[c] += (w0 * p0[c] + w1 * p1[c]) + (w2 * p2[c] + w3 * p3[c]);
@@ -143,7 +123,7 @@ struct Kernel {
         }
     }
 
-    // Adds the gradient [count, C] of up to kBlock lookups to one plane [H, W, C].
+    // Adds the gradient [count, C] of up to kBlock lookups to one of the planes [H, W, planes, C].
     void spread(const scalar_t* points, const scalar_t* gradient, int64_t count, int64_t plane, scalar_t* out) const {
         const int64_t channels = kChannels > 0 ? kChannels : layout.channels;
         Corners<scalar_t> corners;
@@ -151,7 +131,7 @@ struct Kernel {
         for (int64_t i = 0; i < count; i++) {
             const scalar_t* from = gradient + i * channels;
             for (int corner = 0; corner < 4; corner++) {
-                scalar_t* to = out + corners.pixel[corner][i] * channels;
+                scalar_t* to = out + corners.pixel[corner][i] * pixel + plane * channels;
                 const scalar_t weight = corners.weight[corner][i] * share;
 #pragma omp simd
                 for (int64_t c = 0; c < channels; c++) to[c] += weight * from[c];
@@ -170,7 +150,7 @@ struct Kernel {
             for (int64_t i = 0; i < count; i++) {
                 scalar_t column = 0, row = 0;
                 for (int corner = 0; corner < 4; corner++) {
-                    const scalar_t *from = planes + (plane * area + corners.pixel[corner][i]) * channels, *flow = gradient + i * channels;
+                    const scalar_t *from = planes + corners.pixel[corner][i] * pixel + plane * channels, *flow = gradient + i * channels;
                     scalar_t product = 0;
 #pragma omp simd reduction(+ : product)
                     for (int64_t c = 0; c < channels; c++) product += flow[c] * from[c];
@@ -188,20 +168,15 @@ template <typename scalar_t, typename Function>
 void with_kernel(const Layout& layout, const Function& function) {
     switch (layout.channels) {
         case 8: return function(Kernel<scalar_t, 8>{layout});
+        case 12: return function(Kernel<scalar_t, 12>{layout});
         case 16: return function(Kernel<scalar_t, 16>{layout});
         case 32: return function(Kernel<scalar_t, 32>{layout});
         default: return function(Kernel<scalar_t, 0>{layout});
     }
 }
 
-template <typename scalar_t>
-at::Tensor channels_last(const Layout& layout, const at::Tensor& features) {
-    const at::Tensor source = features.contiguous();
-    const int64_t planes = layout.batch * layout.planes, area = layout.height * layout.width;
-    at::Tensor out = at::empty({layout.batch, layout.planes, layout.height, layout.width, layout.channels}, features.options());
-    move_channels(source.const_data_ptr<scalar_t>(), out.mutable_data_ptr<scalar_t>(), planes, layout.channels, area, true);
-    return out;
-}
+// [N, planes, C, H, W] as [N, H, W, planes, C]; nothing is copied where memory has that order.
+at::Tensor side_by_side(const at::Tensor& features) { return features.permute({0, 3, 4, 1, 2}).contiguous(); }
 
 // Calls function(kernel, sample, first, count) for all points in parallel: blocks of `count` <= kBlock points of one sample, of which
 // `first` counts through the whole batch.
@@ -223,8 +198,8 @@ at::Tensor sample_planes(const at::Tensor& features, const at::Tensor& points, a
     const at::Tensor places = points.contiguous();
     at::Tensor out = at::empty({layout.batch, layout.points, layout.channels}, features.options());
     const int64_t size = layout.planes * layout.height * layout.width * layout.channels;
+    const at::Tensor planes = side_by_side(features);
     AT_DISPATCH_FLOATING_TYPES(features.scalar_type(), "sample_planes", [&] {
-        const at::Tensor planes = channels_last<scalar_t>(layout, features);
         const scalar_t *from = planes.const_data_ptr<scalar_t>(), *at_points = places.const_data_ptr<scalar_t>();
         scalar_t* to = out.mutable_data_ptr<scalar_t>();
         for_points<scalar_t>(layout, [&](const auto& kernel, int64_t sample, int64_t first, int64_t count) {
@@ -235,33 +210,32 @@ at::Tensor sample_planes(const at::Tensor& features, const at::Tensor& points, a
 }
 
 at::Tensor features_gradient(const Layout& layout, const at::Tensor& gradient, const at::Tensor& points) {
-    const int64_t area = layout.height * layout.width, size = area * layout.channels, count = layout.batch * layout.planes;
-    at::Tensor sums = at::zeros({count, area, layout.channels}, gradient.options());
-    at::Tensor out = at::empty({layout.batch, layout.planes, layout.channels, layout.height, layout.width}, gradient.options());
+    const int64_t size = layout.height * layout.width * layout.planes * layout.channels;
+    at::Tensor out = at::zeros({layout.batch, layout.height, layout.width, layout.planes, layout.channels}, gradient.options());
     AT_DISPATCH_FLOATING_TYPES(gradient.scalar_type(), "sample_planes_backward", [&] {
         const scalar_t *from = gradient.const_data_ptr<scalar_t>(), *at_points = points.const_data_ptr<scalar_t>();
-        scalar_t* to = sums.mutable_data_ptr<scalar_t>();
+        scalar_t* to = out.mutable_data_ptr<scalar_t>();
         with_kernel<scalar_t>(layout, [&](const auto& kernel) {
-            at::parallel_for(0, count, 1, [&](int64_t begin, int64_t end) {
+            at::parallel_for(0, layout.batch * layout.planes, 1, [&](int64_t begin, int64_t end) {
                 for (int64_t i = begin; i < end; i++) {
+                    const int64_t sample = i / layout.planes;
                     for (int64_t offset = 0; offset < layout.points; offset += kBlock) {
-                        const int64_t first = i / layout.planes * layout.points + offset, rest = layout.points - offset;
+                        const int64_t first = sample * layout.points + offset, rest = layout.points - offset;
                         const scalar_t *points_here = at_points + 3 * first, *flow = from + first * layout.channels;
-                        kernel.spread(points_here, flow, std::min(kBlock, rest), i % layout.planes, to + i * size);
+                        kernel.spread(points_here, flow, std::min(kBlock, rest), i % layout.planes, to + sample * size);
                     }
                 }
             });
         });
-        move_channels(to, out.mutable_data_ptr<scalar_t>(), count, layout.channels, area, false);
     });
-    return out;
+    return out.permute({0, 3, 4, 1, 2});
 }
 
 at::Tensor points_gradient(const Layout& layout, const at::Tensor& gradient, const at::Tensor& features, const at::Tensor& points) {
     at::Tensor out = at::empty(points.sizes(), points.options());
     const int64_t size = layout.planes * layout.height * layout.width * layout.channels;
+    const at::Tensor planes = side_by_side(features);
     AT_DISPATCH_FLOATING_TYPES(gradient.scalar_type(), "sample_planes_backward", [&] {
-        const at::Tensor planes = channels_last<scalar_t>(layout, features);
         const scalar_t *from = planes.const_data_ptr<scalar_t>(), *at_points = points.const_data_ptr<scalar_t>();
         const scalar_t* flow = gradient.const_data_ptr<scalar_t>();
         scalar_t* to = out.mutable_data_ptr<scalar_t>();

@@ -9,6 +9,8 @@
 #include <algorithm>
 #include <tuple>
 
+#include "channels.h"
+
 namespace {
 
 constexpr int64_t kGrain = 256;  // rows per piece of parallel work
@@ -19,8 +21,8 @@ void check(const at::Tensor& weights, const at::Tensor& values) {
     TORCH_CHECK(weights.scalar_type() == values.scalar_type(), "weighted_sum: dtypes differ");
 }
 
-template <typename scalar_t>
-void add_up(const scalar_t* weights, const scalar_t* values, int64_t samples, int64_t channels, scalar_t* __restrict out) {
+template <typename scalar_t, typename Count>
+void add_up(const scalar_t* weights, const scalar_t* values, int64_t samples, Count channels, scalar_t* __restrict out) {
     std::fill(out, out + channels, scalar_t(0));
     for (int64_t s = 0; s < samples; s++) {
 #pragma omp simd
@@ -29,8 +31,8 @@ void add_up(const scalar_t* weights, const scalar_t* values, int64_t samples, in
 }
 
 // Gradients of one sample: writes that of its values, returns that of its weight.
-template <typename scalar_t>
-scalar_t spread(const scalar_t* gradient, scalar_t weight, const scalar_t* values, int64_t channels, scalar_t* __restrict to_values) {
+template <typename scalar_t, typename Count>
+scalar_t spread(const scalar_t* gradient, scalar_t weight, const scalar_t* values, Count channels, scalar_t* __restrict to_values) {
     scalar_t product = 0;
 #pragma omp simd reduction(+ : product)
     for (int64_t c = 0; c < channels; c++) {
@@ -43,15 +45,17 @@ scalar_t spread(const scalar_t* gradient, scalar_t weight, const scalar_t* value
 at::Tensor weighted_sum(const at::Tensor& weights, const at::Tensor& values) {
     check(weights, values);
     const at::Tensor w = weights.contiguous(), v = values.contiguous();
-    const int64_t samples = values.size(1), channels = values.size(2);
-    at::Tensor out = at::empty({values.size(0), channels}, values.options());
+    const int64_t samples = values.size(1);
+    at::Tensor out = at::empty({values.size(0), values.size(2)}, values.options());
     AT_DISPATCH_FLOATING_TYPES(values.scalar_type(), "weighted_sum", [&] {
         const scalar_t *weight = w.const_data_ptr<scalar_t>(), *value = v.const_data_ptr<scalar_t>();
         scalar_t* to = out.mutable_data_ptr<scalar_t>();
-        at::parallel_for(0, values.size(0), kGrain, [&](int64_t begin, int64_t end) {
-            for (int64_t r = begin; r < end; r++) {
-                add_up(weight + r * samples, value + r * samples * channels, samples, channels, to + r * channels);
-            }
+        next3d::with_count(values.size(2), [&](auto channels) {
+            at::parallel_for(0, values.size(0), kGrain, [&](int64_t begin, int64_t end) {
+                for (int64_t r = begin; r < end; r++) {
+                    add_up(weight + r * samples, value + r * samples * channels, samples, channels, to + r * channels);
+                }
+            });
         });
     });
     return out;
@@ -60,16 +64,20 @@ at::Tensor weighted_sum(const at::Tensor& weights, const at::Tensor& values) {
 std::tuple<at::Tensor, at::Tensor> weighted_sum_backward(const at::Tensor& gradient, const at::Tensor& weights, const at::Tensor& values) {
     check(weights, values);
     const at::Tensor g = gradient.contiguous(), w = weights.contiguous(), v = values.contiguous();
-    const int64_t samples = values.size(1), channels = values.size(2);
+    const int64_t samples = values.size(1);
     at::Tensor to_weights = at::empty(w.sizes(), w.options()), to_values = at::empty(v.sizes(), v.options());
     AT_DISPATCH_FLOATING_TYPES(values.scalar_type(), "weighted_sum_backward", [&] {
         const scalar_t *flow = g.const_data_ptr<scalar_t>(), *weight = w.const_data_ptr<scalar_t>(), *value = v.const_data_ptr<scalar_t>();
         scalar_t *weight_flow = to_weights.mutable_data_ptr<scalar_t>(), *value_flow = to_values.mutable_data_ptr<scalar_t>();
-        at::parallel_for(0, values.size(0), kGrain, [&](int64_t begin, int64_t end) {
-            for (int64_t s = begin * samples; s < end * samples; s++) {
-                const int64_t at = s * channels;
-                weight_flow[s] = spread(flow + s / samples * channels, weight[s], value + at, channels, value_flow + at);
-            }
+        next3d::with_count(values.size(2), [&](auto channels) {
+            at::parallel_for(0, values.size(0), kGrain, [&](int64_t begin, int64_t end) {
+                for (int64_t r = begin; r < end; r++) {
+                    for (int64_t s = r * samples; s < (r + 1) * samples; s++) {
+                        const int64_t at = s * channels;
+                        weight_flow[s] = spread(flow + r * channels, weight[s], value + at, channels, value_flow + at);
+                    }
+                }
+            });
         });
     });
     return {to_weights, to_values};
