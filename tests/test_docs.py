@@ -10,10 +10,12 @@ import pytest
 
 from next3d.commands.data import COMMANDS as DATA_COMMANDS
 from next3d.commands.main import COMMANDS, load_command
+from next3d.commands.state import state
 from next3d.media.motions import MOTIONS
 
-LEAVES = {name: target for name, (target, _) in COMMANDS.items() if name != "data"}
+LEAVES = {name: target for name, (target, _) in COMMANDS.items() if name not in ("data", "state")}
 LEAVES |= {f"data {name}": target for name, (target, _) in DATA_COMMANDS.items()}
+LEAVES |= {f"state {name}": f"next3d.commands.state:{name}" for name in state.commands}
 
 
 @pytest.fixture(scope="module")

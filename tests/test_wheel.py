@@ -31,7 +31,7 @@ def wheel(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     packages = [
         name for name in ("dnnlib", "torch_utils", "next3d", "training", "inversion", "stylization") if (repository / name).is_dir()
     ]
-    for name in (*packages, "bench", "tests"):
+    for name in (*packages, "bench", "tests", "states"):
         for file in (repository / name).rglob("*"):
             if file.is_file() and "__pycache__" not in file.parts:
                 target = copy / file.relative_to(repository)
@@ -66,7 +66,7 @@ def test_the_wheel_holds_sources_and_assets_but_no_tests_or_benchmarks(wheel: Pa
     missing = sorted(str(f.relative_to(repository)) for f in wanted if str(f.relative_to(repository)) not in names)
     assert not missing
     assert any(Path(name).suffix in SOURCE_SUFFIXES for name in names)
-    assert not [name for name in names if name.split("/")[0] in ("tests", "bench", "docs")]
+    assert not [name for name in names if name.split("/")[0] in ("tests", "bench", "docs", "states")]
 
 
 @pytest.mark.slow

@@ -39,7 +39,7 @@ class Start:
     """What a run begins with."""
 
     source: Path | None = None
-    """A `.state` file to continue, or a network file or published snapshot to start from."""
+    """A `.state` file or a folder with a packed state to continue, or a network file or published snapshot to start from."""
     folder: Path | None = None
     """An earlier process's run folder to go on in; None makes a new one."""
 
@@ -63,8 +63,8 @@ def train(
         outdir: where the numbered run folder goes; it is created when everything else has been checked.
         name: the folder's name after its number.
         device: where the networks are.
-        resume_from: a `.state` file to continue, a network file or published snapshot to start from, or "auto": the newest complete state
-            of the newest run of this name, which then goes on in its folder.
+        resume_from: a `.state` file or a folder with a packed state to continue, a network file or published snapshot to start from, or
+            "auto": the newest complete state of the newest run of this name, which then goes on in its folder.
         say: receives lines for people, in the first process.
         stop: listens for signals already; None listens here.
 

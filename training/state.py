@@ -1,7 +1,7 @@
 """Everything that a run carries from step to step, and its files: `network-NNNNNN.safetensors` to use, `network-NNNNNN.state` to go on.
 
 Random numbers are keyed by position, so no generator states are kept. A run cut anywhere and resumed from its state continues bit by
-bit on the same kind of machine.
+bit on the same kind of machine. `training.packed` has smaller states that travel; they lose a little.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from next3d.head.topology import Topology
 from next3d.official.build import build_generator
 from training.config import OptimizerConfig, TrainConfig
 from training.ema import averaged_copy
+from training.packed import is_part, read_packed, write_packed
 from training.phases import build_optimizer
 
 STATE_FORMAT = "next3d-state"
@@ -116,17 +117,41 @@ def save_state(path: Path, state: TrainState, config: TrainConfig) -> None:
 
 
 def resume(path: Path, state: TrainState) -> None:
-    """Continue from a state file, or start from the generator in a network file.
+    """Continue from a state file or a folder with a packed state, or start from the generator in a network file.
 
     Raises:
-        CheckpointError: damaged, or of another architecture.
+        CheckpointError: damaged, incomplete, or of another architecture.
     """
-    if path.suffix == STATE_SUFFIX:
+    if is_part(path):
+        raise CheckpointError(f"{path}: is one part of a packed state; give the folder {path.parent}")
+    if path.is_dir() or path.suffix == STATE_SUFFIX:
         _load_state(path, state)
         return
     loaded = load_generator(path).state_dict()
     load_weights(state.generator, loaded, path)
     load_weights(state.average, loaded, path)
+
+
+def pack_state(source: Path, folder: Path, part_bytes: int) -> list[Path]:
+    """Put a state file into a folder, in parts of at most `part_bytes` bytes; returns their paths (`training.packed`).
+
+    Raises:
+        UserError: not a state, parts too small, or the folder cannot be written to.
+    """
+    tensors, metadata = load_tensors(source, STATE_FORMAT, STATE_VERSION)
+    _progress(metadata, source)
+    return write_packed(folder, tensors, metadata, part_bytes)
+
+
+def unpack_state(folder: Path, target: Path) -> int:
+    """Make a state file of a packed state; returns the images that it has seen.
+
+    Raises:
+        UserError: the folder holds no complete state, or there is no room for the file.
+    """
+    tensors, texts = read_packed(folder)
+    save_tensors(target, tensors, {"format": STATE_FORMAT, "format_version": str(STATE_VERSION), **texts})
+    return _progress(texts, folder)[0]
 
 
 def read_progress(path: Path) -> int:
@@ -147,8 +172,8 @@ def _progress(metadata: Mapping[str, str], path: Path) -> tuple[int, int]:
 
 
 def _load_state(path: Path, state: TrainState) -> None:
-    """Read what `save_state` wrote."""
-    tensors, metadata = load_tensors(path, STATE_FORMAT, STATE_VERSION)
+    """Read what `save_state` wrote, packed or not."""
+    tensors, metadata = read_packed(path) if path.is_dir() else load_tensors(path, STATE_FORMAT, STATE_VERSION)
     for name, network in state.networks().items():
         load_weights(network, _take(tensors, f"{name}."), path)
     for name, optimizer in zip(("generator", "discriminator"), state.optimizers, strict=True):

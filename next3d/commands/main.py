@@ -26,8 +26,10 @@ COMMANDS = {
     "data": ("next3d.commands.data:data", "Make, check and convert data sets."),
     "samples": ("next3d.commands.samples:samples", "Write images, depth and shapes of generated heads."),
     "videos": ("next3d.commands.videos:videos", "Write videos of generated heads that move."),
+    "showcase": ("next3d.commands.showcase:showcase", "Write the pictures with which a network introduces itself."),
     "metrics": ("next3d.commands.metrics:metrics", "How good a network is, in figures."),
     "convert": ("next3d.commands.convert:convert", "Published EG3D and Next3D networks to files that run nothing."),
+    "state": ("next3d.commands.state:state", "Resume states in small files that travel, and back."),
     "demo": ("next3d.commands.demo:demo", "Data, training and videos in one go, on a laptop."),
 }
 """Name → where the click command lives, and the line that `next3d --help` shows for it."""

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
-from dnnlib.params import EXISTING_FILE, Real
+from dnnlib.params import EXISTING_PATH, Real
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 POSITIVE = Real(min=0, min_open=True)
@@ -47,13 +47,13 @@ class Names(click.ParamType):
 
 
 class ResumePoint(click.ParamType):
-    """A file that exists, or `auto`."""
+    """A file or a folder that exists, or `auto`."""
 
-    name = "file"
+    name = "path"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path | str:
-        """`auto` stays, everything else must be a file."""
-        return AUTO if str(value).lower() == AUTO else EXISTING_FILE.convert(value, param, ctx)
+        """`auto` stays, everything else must be there; whoever opens it looks at what it is."""
+        return AUTO if str(value).lower() == AUTO else EXISTING_PATH.convert(value, param, ctx)
 
 
 def option(name: str, **settings: Any) -> Callable[[_Command], _Command]:

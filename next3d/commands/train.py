@@ -34,7 +34,7 @@ from training.interrupt import Stopped, StopRequest
 @setting("--max-skipped", "run.max_skipped", type=click.IntRange(min=0), help="Steps of 1000 that may be skipped for NaN.  [20]")
 @setting("--wandb", "run.wandb", metavar="PROJECT", help="Also send figures and pictures to Weights & Biases.  [off]")
 @setting("--seed", "run.seed", type=click.IntRange(min=0), help="Key of every random number.  [0]")
-@option("--resume", type=ResumePoint(), help="Continue a .state, or auto: the newest; start from a .safetensors or a published .pkl.")
+@option("--resume", type=ResumePoint(), help="Continue a .state, a folder with a packed one, or auto: the newest; or start from a network.")
 @option("--desc", default="", help="Text for the end of the run folder's name.")
 @setting("--metrics", "run.metrics", type=Names(), help="Metrics with every snapshot, as 'next3d metrics' knows them, or none.  [none]")
 @setting("--metrics-images", "run.metrics_images", type=click.IntRange(min=4), help="Images that these metrics compare.  [500]")
@@ -67,6 +67,7 @@ def train(
     Examples:
       python train.py --outdir runs --cfg demo-64 --data data.zip --gpus 1 --batch 16 --gamma 1 --kimg 10
       python train.py --outdir runs --cfg demo-64 --data data.zip --kimg 20 --resume runs/00000-…/network-000010.state
+      python train.py --outdir runs --cfg demo-128 --data data.zip --kimg 500 --resume states/demo-128
       python train.py --outdir runs --cfg official-512 --data ffhq --gpus 8 --batch 32 --gamma 4 --resume auto
       python train.py --outdir runs --cfg official-512 --data ffhq --gpus 1 --batch 8 --batch-gpu 4 --gamma 4 --dry-run
     """
