@@ -27,6 +27,7 @@ from next3d.generator import Generator, TriplaneGenerator
 from next3d.head.topology import Topology
 from next3d.official.build import build_generator
 from next3d.official.published import Published, is_published
+from next3d.shipped import shipped_network
 
 FORMAT = "next3d-network"
 DISCRIMINATOR_FORMAT = "next3d-discriminator"
@@ -37,20 +38,48 @@ _EYE_POINTS = "eye_points."
 _Config = TypeVar("_Config")
 
 
-def save_generator(path: Path | str, generator: TriplaneGenerator, *, metadata: Mapping[str, str] | None = None) -> None:
-    """Write a generator with its configuration and topology; `metadata` adds texts such as "kimg" or "source"."""
-    tensors = prefixed("generator.", generator.state_dict())
+def save_generator(
+    path: Path | str, generator: TriplaneGenerator, *, metadata: Mapping[str, str] | None = None, half: bool = False
+) -> None:
+    """Write a generator with its configuration and topology.
+
+    Args:
+        path: the file.
+        generator: any of ours.
+        metadata: adds texts such as "kimg" or "source".
+        half: store weights in float16, half as large; they are float32 again when they are loaded.
+
+    Raises:
+        CheckpointError: a weight is too large for float16.
+    """
+    tensors = prefixed("generator.", _halved(generator.state_dict(), path) if half else generator.state_dict())
     if isinstance(generator, Generator):
         tensors |= prefixed("topology.", topology_tensors(generator.topology))
     save_tensors(path, tensors, _described(FORMAT, to_json(generator.config), metadata))
 
 
-def load_generator(path: Path | str, device: torch.device | str = "cpu") -> TriplaneGenerator:
-    """Read a generator in evaluation mode: a file of ours, or a published snapshot (its running average).
+def _halved(tensors: Mapping[str, Tensor], path: Path | str) -> dict[str, Tensor]:
+    """Floating-point tensors as float16."""
+    halved = {name: value.half() if value.is_floating_point() else value for name, value in tensors.items()}
+    if large := [name for name, value in halved.items() if not value.isfinite().all()]:
+        raise CheckpointError(f"{path}: {large[0]} has values that float16 does not reach; write it in full precision")
+    return halved
+
+
+def read_network_metadata(path: Path | str) -> dict[str, str]:
+    """The texts in a generator's file of ours; raises CheckpointError as `load_generator`."""
+    return read_metadata(path, FORMAT, FORMAT_VERSION)
+
+
+def load_generator(path: Path | str | None = None, device: torch.device | str = "cpu") -> TriplaneGenerator:
+    """Read a generator in evaluation mode, float32: a file of ours, or a published snapshot (its running average).
+
+    Without a path it is the network that comes with the package (`next3d.shipped`).
 
     Raises:
         CheckpointError: not such a file, damaged, newer than this version, or of another architecture.
     """
+    path = shipped_network() if path is None else path
     if is_published(path):
         return Published.open(path).generator().to(device)
     tensors, metadata = load_tensors(path, FORMAT, FORMAT_VERSION)
@@ -62,7 +91,7 @@ def load_generator(path: Path | str, device: torch.device | str = "cpu") -> Trip
     return generator.to(device).eval().requires_grad_(False)
 
 
-def load_animatable(path: Path | str, device: torch.device | str = "cpu") -> Generator:
+def load_animatable(path: Path | str | None = None, device: torch.device | str = "cpu") -> Generator:
     """`load_generator` for networks that a mesh moves; raises CheckpointError for others, too."""
     generator = load_generator(path, device)
     if not isinstance(generator, Generator):

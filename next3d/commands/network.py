@@ -24,9 +24,23 @@ if TYPE_CHECKING:
 
 _Function = TypeVar("_Function", bound=Callable[..., object])
 
+
+def _or_shipped(context: click.Context, parameter: click.Parameter, value: Path | None) -> Path:
+    """The network that was named, or the one that comes with the package."""
+    from next3d.shipped import shipped_network
+
+    return shipped_network() if value is None else value
+
+
+def network_option() -> Callable[[_Function], _Function]:
+    """`--network`: a path, in every case."""
+    text = "Generator: a .safetensors file, or a published .pkl.  [default: the shipped one]"
+    return click.option("--network", type=EXISTING_FILE, callback=_or_shipped, help=text)
+
+
 _OPTIONS = (
-    click.option("--network", type=EXISTING_FILE, required=True, help="Generator: a .safetensors file, or a published .pkl."),
-    click.option("--seeds", type=SEEDS, required=True, help="Faces, one per number: 0-3,7."),
+    network_option(),
+    click.option("--seeds", type=SEEDS, default="0-3", show_default=True, help="Faces, one per number: 0-3,7."),
     click.option("--trunc", type=Real(0, 2), default=0.7, show_default=True, help="1: full variety of faces, 0: the mean face."),
     click.option("--trunc-cutoff", type=click.IntRange(min=0), help="Truncate only this many style rows.  [default: all]"),
     click.option("--head-seed", type=click.IntRange(min=0), default=0, show_default=True, help="Draws the heads that the faces sit on."),
