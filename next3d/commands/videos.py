@@ -39,7 +39,7 @@ VIDEO_FILE = OutputFile(".mp4")
 @head_options
 @flame_option
 @click.option("--grid", type=GRID, help="Tiles, columns x rows: 2x2.  [default: the seeds side by side]")
-@click.option("--motion", help="gaze, expression, jaw, blink, orbit or interpolate.  [default: orbit]")
+@click.option("--motion", help="gaze, expression, jaw, blink, talk, turn, orbit or interpolate.  [default: orbit]")
 @click.option(
     "--drive",
     "--drive-root",
@@ -84,7 +84,7 @@ def videos(
 ) -> None:
     """Write a video of generated heads that move.
 
-    gaze, expression, jaw and blink move the head under a fixed camera; orbit swings the camera around a still head;
+    gaze, expression, jaw, blink and talk move the head under a fixed camera; turn and orbit swing the camera around a still head;
     interpolate turns each face into the next. --obj-path gives the pose of a still head, --drive that of every frame.
 
     \b

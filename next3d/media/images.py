@@ -5,6 +5,8 @@ Tensors are [N, 3, H, W]; arrays are [H, W, 3] uint8, row 0 at the top.
 
 from __future__ import annotations
 
+import io
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +52,21 @@ def save_png(path: str | Path, image: Tensor) -> None:
     """Write one image [3, H, W] or [1, H, W] in [-1, 1] as a PNG that is whole or absent."""
     with atomic_write(path) as temporary:
         Image.fromarray(to_pixels(image)).save(temporary, format="PNG")
+
+
+def save_jpeg(path: str | Path, pixels: Pixels, *, limit: int, qualities: Sequence[int] = (92, 88, 84, 78, 70, 60)) -> int:
+    """Write an array [H, W, 3] as a JPEG that is whole or absent; returns its size in bytes.
+
+    It has the first of the qualities with which it is no larger than `limit` bytes, or the last one.
+    """
+    for quality in qualities:
+        buffer = io.BytesIO()
+        Image.fromarray(pixels).save(buffer, format="JPEG", quality=quality, subsampling=0, optimize=True)  # full colour: irises are small
+        if buffer.tell() <= limit:
+            break
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(buffer.getvalue())
+    return buffer.tell()
 
 
 def make_grid(images: Tensor, columns: int, *, rows: int | None = None) -> Tensor:

@@ -10,10 +10,13 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
+import numpy as np
 from torch import Tensor
 
 from dnnlib.errors import ConfigError, UserError
 from next3d.head.model import HeadModel, HeadParams, Joint
+from next3d.synthetic.motion import Curve
+from next3d.synthetic.sampling import with_gaze
 
 GAZE_YAW, GAZE_PITCH = 0.4, 0.25
 """How far the eyes turn, radians: the range that the synthetic portraits cover."""
@@ -21,16 +24,27 @@ JAW_OPEN = 0.35
 """Jaw angle of a mouth that is wide open, radians."""
 ORBIT_YAW, ORBIT_PITCH = 0.5, 0.15
 """How far the camera swings from the front, radians."""
+TURN_YAW = math.radians(30)
+"""The same where it only goes from side to side."""
 
 Mover = Callable[[HeadModel, HeadParams, float], HeadParams]
 
-_LID_YAW, _LID_PITCH = 0.6, 0.5  # radians of gaze at which an eyeLook direction is fully on
 _FACES: tuple[Mapping[str, float], ...] = (
     {"mouthSmile": 1.0, "cheekSquint": 0.6},
     {"browInnerUp": 0.8, "browOuterUp": 0.9, "eyeWide": 0.7},
     {"mouthPucker": 0.8, "mouthFunnel": 0.3},
     {"browDown": 0.8, "noseSneer": 0.5, "mouthFrown": 0.6},
 )
+_TALK: Mapping[str, tuple[tuple[float, float], ...]] = {
+    # What moves: (time, part of its range), ...; a blink goes with every large turn of the eyes, as in people.
+    "jaw": ((0.00, 0), (0.05, 0.6), (0.10, 0.1), (0.15, 0.8), (0.20, 0.2), (0.25, 0.5), (0.31, 0), (0.68, 0), (0.75, 1), (0.84, 0)),
+    "pucker": ((0.16, 0), (0.20, 0.8), (0.24, 0), (0.82, 0), (0.87, 0.8), (0.95, 0)),
+    "smile": ((0.28, 0), (0.38, 1), (0.58, 1), (0.68, 0)),
+    "brows": ((0.66, 0), (0.74, 1), (0.80, 1), (0.88, 0)),
+    "blink": ((0.25, 0), (0.305, 1), (0.32, 1), (0.38, 0), (0.88, 0), (0.935, 1), (0.945, 1), (1.00, 0)),
+    "yaw": ((0.36, 0), (0.42, 1), (0.49, 1), (0.57, -1), (0.64, -1), (0.70, 0)),
+    "pitch": ((0.70, 0), (0.75, -0.7), (0.80, -0.7), (0.88, 0)),
+}
 
 
 @dataclass(frozen=True)
@@ -59,21 +73,23 @@ def gaze_angles(t: float) -> tuple[float, float]:
 
 def move_gaze(head: HeadModel, rest: HeadParams, t: float) -> HeadParams:
     """Eyes wander; lids follow on heads that leave this to the eyeLook expressions."""
-    pitch, yaw = gaze_angles(t)
-    pose = rest.pose.clone()
-    for eye in (Joint.LEFT_EYE, Joint.RIGHT_EYE):
-        pose[:, eye, 0], pose[:, eye, 1] = pitch, yaw
-    strengths = {"eyeLookDown": pitch / _LID_PITCH, "eyeLookUp": -pitch / _LID_PITCH}
-    for side, outwards in (("Left", yaw), ("Right", -yaw)):
-        strengths |= {f"eyeLookOut{side}": outwards / _LID_YAW, f"eyeLookIn{side}": -outwards / _LID_YAW}
-    strengths = {name: max(0.0, value) for name, value in strengths.items()}
-    return replace(rest, pose=pose, expression=set_expressions(head, rest.expression, strengths))
+    return turn_eyes(head, rest, *gaze_angles(t))
+
+
+def turn_eyes(head: HeadModel, rest: HeadParams, pitch: float, yaw: float) -> HeadParams:
+    """The same heads looking elsewhere; radians, positive is down and the person's left."""
+    return with_gaze(head, rest, rest.pose.new_tensor([[pitch, yaw]]).expand(len(rest.pose), -1))
 
 
 def move_jaw(head: HeadModel, rest: HeadParams, t: float) -> HeadParams:
     """The mouth opens wide and shuts, twice."""
+    return open_jaw(rest, JAW_OPEN * swell(2 * t))
+
+
+def open_jaw(rest: HeadParams, angle: float) -> HeadParams:
+    """The same heads with the jaw turned by `angle`, radians."""
     pose = rest.pose.clone()
-    pose[:, Joint.JAW, 0] = JAW_OPEN * swell(2 * t)
+    pose[:, Joint.JAW, 0] = angle
     return replace(rest, pose=pose)
 
 
@@ -87,6 +103,26 @@ def move_expression(head: HeadModel, rest: HeadParams, t: float) -> HeadParams:
     face, part = divmod(t % 1 * len(_FACES), 1)
     strengths = {name: top * swell(part) for name, top in _FACES[int(face)].items()}
     return replace(rest, expression=_set_known(head, rest.expression, strengths))
+
+
+def move_talk(head: HeadModel, rest: HeadParams, t: float) -> HeadParams:
+    """A few words, a smile, a look to both sides, surprise: everything at work. Expressions that the head does not have are left out."""
+    part = {name: talk_part(name, t) for name in _TALK}
+    turned = turn_eyes(head, open_jaw(rest, JAW_OPEN * part["jaw"]), GAZE_PITCH * part["pitch"], GAZE_YAW * part["yaw"])
+    strengths = {"eyeBlink": part["blink"], "mouthSmile": part["smile"], "cheekSquint": 0.6 * part["smile"], "mouthPucker": part["pucker"]}
+    strengths |= {"browInnerUp": 0.8 * part["brows"], "browOuterUp": 0.9 * part["brows"]}
+    return replace(turned, expression=set_expressions(head, turned.expression, strengths))
+
+
+def talk_part(name: str, t: float) -> float:
+    """How far one of the things that move while talking has gone at time t, as a part of its range."""
+    times, values = np.array(_TALK[name], dtype=float).T
+    return float(Curve(times, values[:, None])(np.array([t % 1]))[0, 0])
+
+
+def turn_angles(t: float) -> tuple[float, float]:
+    """Yaw and pitch of the camera, radians: from side to side at the height of the face."""
+    return TURN_YAW * math.sin(2 * math.pi * t), 0.0
 
 
 def orbit_angles(t: float) -> tuple[float, float]:
@@ -134,6 +170,8 @@ MOTIONS: Mapping[str, Motion] = {
     "expression": Motion("smile, surprise, pucker, frown", pose=move_expression),
     "jaw": Motion("the mouth opens and shuts", pose=move_jaw),
     "blink": Motion("both eyes shut and open", pose=move_lids),
+    "talk": Motion("words, a smile, a look to both sides, surprise", pose=move_talk),
+    "turn": Motion("the camera goes from side to side around a still head", angles=turn_angles),
     "orbit": Motion("the camera swings around a still head", angles=orbit_angles),
     "interpolate": Motion("each face turns into the next", walks=True),
 }

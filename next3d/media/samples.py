@@ -11,16 +11,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dnnlib.errors import UserError
-from next3d.generator import TriplaneGenerator
+from next3d.generator import Generator, TriplaneGenerator
 from next3d.head.model import HeadModel
 from next3d.media.images import color_depth, make_grid, resize, save_png
 from next3d.media.performance import at_rest, front_camera, seed_heads
 from next3d.media.scene import device_of, mesh_picture, pose_face, seed_styles
 from next3d.media.shapes import Surface, density_grid, extract_surface, largest_part, save_ply
 from next3d.render.cameras import PORTRAIT_RADIUS
-from next3d.types import GeneratorOutput, HeadMesh, Planes, Styles
+from next3d.render.mesh_image import BACKGROUND, render_mesh_image
+from next3d.types import Camera, GeneratorOutput, HeadMesh, Planes, Styles
 
-DEPTH_REACH = 0.5
+DEPTH_LIMITS = (PORTRAIT_RADIUS - 0.5, PORTRAIT_RADIUS + 0.5)
 """Depth colours span this far before and behind the world origin, world units."""
 
 SeedMesh = Callable[[int], HeadMesh | None]
@@ -110,6 +111,19 @@ def face_surface(generator: TriplaneGenerator, planes: Planes, *, resolution: in
     return largest_part(extract_surface(grid, level, box))
 
 
+def surface_level(generator: Generator, planes: Planes, mesh: HeadMesh, output: GeneratorOutput, camera: Camera) -> float:
+    """A density, per world unit, that suits one face's surface: half of what rays to the head meet at the depth that was rendered.
+
+    Networks differ in how dense their heads are, and young ones are thin; half the density inside is where the border looks to be.
+    """
+    resolution = output.depth.shape[-1]
+    rays = generator.scheme.rays(camera, resolution)
+    points = rays.origins + rays.directions * output.depth.flatten(2).transpose(1, 2)  # [1, r * r, 3]
+    density = F.softplus(generator.density(planes, points) - 1)[0, :, 0]
+    on_head = (render_mesh_image(mesh, camera, generator.topology, resolution) > BACKGROUND).any(dim=1).flatten()
+    return 0.5 * float(density[on_head].median())
+
+
 def _views(generator: TriplaneGenerator, planes: Planes, styles: Styles, mesh: HeadMesh | None, config: SamplesConfig) -> dict[str, Tensor]:
     """The views of one face side by side, in every kind of picture that was asked for."""
     size = generator.config.image_resolution
@@ -121,13 +135,17 @@ def _views(generator: TriplaneGenerator, planes: Planes, styles: Styles, mesh: H
         if config.raw:
             rows.setdefault("-raw", []).append(resize(output.image_raw, size))
         if config.depth:
-            rows.setdefault("-depth", []).append(resize(_depth_picture(output), size))
+            rows.setdefault("-depth", []).append(resize(depth_picture(output), size))
         if config.mesh:
             rows.setdefault("-mesh", []).append(mesh_picture(generator, mesh, camera, size))
     return {name: make_grid(torch.cat(views), len(views)) for name, views in rows.items()}
 
 
-def _depth_picture(output: GeneratorOutput) -> Tensor:
-    """Depth in colours, fading to black where the ray meets nothing."""
-    colors = color_depth(output.depth, near=PORTRAIT_RADIUS - DEPTH_REACH, far=PORTRAIT_RADIUS + DEPTH_REACH)
-    return (colors + 1) * output.weights.clamp(0, 1) - 1
+def depth_picture(output: GeneratorOutput, *, limits: tuple[float, float] = DEPTH_LIMITS, behind: Tensor | float = -1.0) -> Tensor:
+    """Depth in colours [N, 3, r, r] in [-1, 1], fading to `behind` (black; or a colour [N, 3, 1, 1]) where the ray meets nothing.
+
+    `limits` are the nearest and the farthest depth that are told apart, world units.
+    """
+    near, far = limits
+    colors = color_depth(output.depth, near=near, far=far)
+    return (colors - behind) * output.weights.clamp(0, 1) + behind

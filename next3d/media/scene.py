@@ -89,15 +89,17 @@ def pose_face(generator: TriplaneGenerator, identity: Identity, mesh: HeadMesh |
     return generator.animate(identity, mesh)
 
 
-def mesh_picture(generator: TriplaneGenerator, mesh: HeadMesh | None, camera: Camera, size: int) -> Tensor:
-    """The posed mesh itself [N, 3, size, size] in [-1, 1].
+def mesh_picture(
+    generator: TriplaneGenerator, mesh: HeadMesh | None, camera: Camera, size: int, *, background: Tensor | float = 0.0
+) -> Tensor:
+    """The posed mesh itself [N, 3, size, size] in [-1, 1], on `background` in [0, 1].
 
     Raises:
         UserError: the network has none.
     """
     if mesh is None or not isinstance(generator, Generator):
         raise UserError("this network has no mesh to be shown; leave out --mesh.")
-    return render_preview(mesh, camera, generator.topology, size)
+    return render_preview(mesh, camera, generator.topology, size, background=background)
 
 
 class Scene:

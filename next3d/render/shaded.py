@@ -36,11 +36,26 @@ def render_shaded(
     ambient: float = 0.45,
     background: Tensor | float = 0.5,
 ) -> Tensor:
-    """Lambert-shaded pictures.
+    """Lambert-shaded pictures [N, 3, resolution, resolution] in [-1, 1] of N posed heads; see `render_triangles`."""
+    return render_triangles(mesh.vertices, topology.faces, colors, camera, resolution, light=light, ambient=ambient, background=background)
+
+
+def render_triangles(
+    vertices: Tensor,
+    faces: Tensor,
+    colors: Tensor,
+    camera: Camera,
+    resolution: int,
+    *,
+    light: Tensor,
+    ambient: float = 0.45,
+    background: Tensor | float = 0.5,
+) -> Tensor:
+    """Lambert-shaded pictures of any closed surface.
 
     Args:
-        mesh: N posed heads.
-        topology: their triangles.
+        vertices: [N, V, 3], world units.
+        faces: [F, 3], counter-clockwise seen from outside; the others do not show.
         colors: [N, V, 3] in [0, 1].
         camera: N cameras.
         resolution: width and height, pixels.
@@ -52,9 +67,9 @@ def render_shaded(
         [N, 3, resolution, resolution] in [-1, 1].
     """
     size = resolution * OVERSAMPLING
-    fragments = rasterize(project(mesh.vertices, camera), topology.faces, (size, size), perspective=True, cull="back")
-    attributes = torch.cat([colors, vertex_normals(mesh.vertices, topology.faces)], dim=-1)
-    color, normal = interpolate(attributes, topology.faces, fragments).split(3, dim=-1)  # [N, H, W, 3] each
+    fragments = rasterize(project(vertices, camera), faces, (size, size), perspective=True, cull="back")
+    attributes = torch.cat([colors, vertex_normals(vertices, faces)], dim=-1)
+    color, normal = interpolate(attributes, faces, fragments).split(3, dim=-1)  # [N, H, W, 3] each
     lit = (F.normalize(normal, dim=-1) * light[:, None, None]).sum(-1, keepdim=True).clamp_min(0)
     behind = torch.as_tensor(background, dtype=color.dtype, device=color.device).expand(len(color), 3)[:, None, None]
     picture = torch.where((fragments.face >= 0)[..., None], color * (ambient + lit), behind)

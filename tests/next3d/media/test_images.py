@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from next3d.media.images import color_depth, from_pixels, from_uint8, make_grid, resize, save_png, to_pixels, to_uint8
+from next3d.media.images import color_depth, from_pixels, from_uint8, make_grid, resize, save_jpeg, save_png, to_pixels, to_uint8
 
 
 def test_all_levels_survive_the_round_trip():
@@ -28,6 +28,17 @@ def test_saved_picture_reads_back_upright(tmp_path: Path, rng: torch.Generator):
     assert read.shape == (5, 7, 3)
     assert np.array_equal(read, to_pixels(image))
     assert (from_pixels(read) - image).abs().max() <= 1 / 255 + 1e-6
+
+
+def test_a_jpeg_is_as_good_as_its_limit_allows(tmp_path: Path, rng: torch.Generator):
+    noise = to_pixels(torch.rand(3, 64, 64, generator=rng) * 2 - 1)
+    good = save_jpeg(tmp_path / "a.jpg", noise, limit=10**6)
+    error = np.abs(np.array(Image.open(tmp_path / "a.jpg")).astype(int) - noise).mean()
+    assert error < 8
+    less = save_jpeg(tmp_path / "a.jpg", noise, limit=good - 1)
+    assert less == (tmp_path / "a.jpg").stat().st_size < good
+    assert save_jpeg(tmp_path / "a.jpg", noise, limit=1) < less, "the last quality is taken where none is small enough"
+    assert [path.name for path in tmp_path.iterdir()] == ["a.jpg"]
 
 
 def test_grey_pictures_become_rgb():
