@@ -30,7 +30,8 @@ from training.metrics.obedience import measure_expression, measure_gaze, measure
 from training.metrics.readings import face_reader, held_out_faces, natural_scenes
 from training.metrics.scenes import Sampler, Scenes
 from training.metrics.truth import MistakenSampler, TruthSampler
-from training.metrics.views import TURN, agreement, depth_error, true_views, turned_camera
+from training.metrics.unseen import measure as measure_unseen
+from training.metrics.views import TURNS, agreement, depth_error, true_views, turned_camera
 
 RESOLUTION = 64
 PER_PERSON = 4
@@ -82,9 +83,9 @@ def add_distances(report: Report, context: Context) -> None:
 
 
 def add_response(report: Report, context: Context) -> None:
-    """Response curves of the truth."""
-    for figure in measure_response(context):
-        floor = "" if figure.floor is None else f"held-out real images: {figure.floor:.3g}"
+    """Response curves of the truth, and what is read where jaw and gaze are at their extremes."""
+    for figure in (*measure_response(context), *measure_unseen(context)):
+        floor = "" if figure.floor is None else f"floor: {figure.floor:.3g}"
         report.add(figure.name, figure.value, note=floor)
 
 
@@ -112,10 +113,12 @@ def add_views(report: Report, context: Context, pairs: int) -> None:
     """True renderings from two sides, and their depth against the mesh."""
     truth, scenes = context.sampler, natural_scenes(context)[:pairs]
     assert isinstance(truth, TruthSampler)
-    first, second = true_views(truth)(scenes, turned_camera(scenes.camera, torch.full([len(scenes)], TURN)))
-    found = agreement(first, second)
-    report.add("views_psnr_truth", float(found.psnr.nanmean()), note=f"dB, {len(scenes)} pairs, {RESOLUTION}²; 15 degrees apart")
-    report.add("views_shared_truth", float(found.shared.nanmean()), note="% of the head's pixels")
+    first, *others = true_views(truth)(scenes, [turned_camera(scenes.camera, torch.full([len(scenes)], turn)) for turn in TURNS.values()])
+    for (name, turn), other in zip(TURNS.items(), others, strict=True):
+        found = agreement(first, other)
+        note = f"dB, {len(scenes)} pairs, {RESOLUTION}²; {math.degrees(turn):.0f} degrees apart"
+        report.add(f"{name}_psnr_truth", float(found.psnr.nanmean()), note=note)
+        report.add(f"{name}_shared_truth", float(found.shared.nanmean()), note="% of the head's pixels")
     error = depth_error(truth.head, scenes.moving, first)
     report.add("depth_error_truth", float(error.nanmedian()), bar="< 0.5", note="% of the head's depth, median of the pictures")
 

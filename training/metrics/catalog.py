@@ -64,6 +64,7 @@ METRICS: dict[str, Metric] = {
         Metric(
             "response", "jaw, gaze, lids and smile: commanded and read", "avatar", "training.metrics.obedience:measure_response", ("heads",)
         ),
+        Metric("unseen", "the same where jaw and gaze are at their extremes", "avatar", "training.metrics.unseen:measure", ("heads",)),
         Metric("id", "identity over expressions and views", "avatar", "training.metrics.identity:measure", ("heads", "face_recognition")),
         Metric("views", "multi-view consistency", "avatar", "training.metrics.views:measure_views", ("heads", "generator")),
         Metric("depth", "depth error against the mesh", "avatar", "training.metrics.views:measure_depth", ("heads", "generator")),

@@ -1,6 +1,6 @@
 """Does a face stay the same person while it talks and turns?
 
-ID consistency: mean distance between pictures of one seed under several expressions and cameras, divided by the mean distance between
+ID consistency: mean distance between pictures of one seed, 8 expressions from 5 views each, divided by the mean distance between
 pictures of different seeds: 0 is one and the same picture, 1 is no identity at all. Distances are one minus the cosine of embeddings, by a
 face-recognition network where the settings name one (as published evaluations do: ArcFace in EG3D, Sec. 5.1, and Next3D, Sec. 4.1), else
 by Fisher faces fitted to the data set's identity labels, or, if it has none, to synthetic portraits that are rendered on the spot.
@@ -9,27 +9,33 @@ by Fisher faces fitted to the data set's identity labels, or, if it has none, to
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from next3d.head import load_head
+from next3d.head.model import HeadParams, Joint
+from next3d.media.performance import front_camera
 from next3d.synthetic.render import render_sample
 from training.metrics.context import Context
 from training.metrics.face_reader import ALL, Frame
 from training.metrics.figures import Figure
 from training.metrics.fisher import FisherFaces
 from training.metrics.intervals import bootstrap
-from training.metrics.readings import READ_AT_ONCE, face_reader, held_out_rows, natural_scenes, other_rows
+from training.metrics.readings import READ_AT_ONCE, face_reader, held_out_rows, meshes_refused, natural_scenes, other_rows
 from training.metrics.recognition import aligned_crops
 from training.metrics.scenes import Scenes
 from training.metrics.truth import picture
 from training.metrics.views import SYNTHETIC_HEAD
 from training.metrics.windows import at_most
 
-MOMENTS = 6
-"""Pictures of each seed, each with another expression and camera."""
+EXPRESSIONS, VIEWS = 8, 5
+"""Of each seed, every expression from every view: 40 pictures."""
+PEOPLE_PER_SEED = 20
+"""One seed for so many people of the settings: 25 seeds, 1000 pictures, for 500."""
+FEWEST_SEEDS = 4
+"""However few people are asked for."""
 HEAD_SIDE = 2.0
 """Half side of the window in which Fisher faces see a head with its hair, as in `face_reader`."""
 FEWEST_PEOPLE = 8
@@ -55,25 +61,40 @@ class Judge:
 def measure(context: Context) -> list[Figure]:
     """ID consistency of the network."""
     judge = context.once("avatar: judge", lambda: choose_judge(context))
-    scenes, people = moments(context)
+    scenes, people = grid(context)
     embeddings = context.rows(len(scenes), lambda start, stop: judge.embed(context.sampler(scenes[start:stop])))
     within, between = by_person(embeddings, people)
     count = len(within)
     low, high = (
         bootstrap(lambda rows: ratio(within, between, rows), count, context.settings.seed) if context.settings.intervals else (None, None)
     )
-    note = f"distance within {count} seeds, {MOMENTS} expressions and views each, over distance between seeds; {judge.note}"
+    note = f"distance within {count} seeds, {EXPRESSIONS} expressions from {VIEWS} views each, over distance between seeds; {judge.note}"
     value = ratio(within, between, torch.arange(count))
     return [Figure("id_consistency", value, len(scenes), context.settings.seed, low, high, judge.floor, "", note)]
 
 
-def moments(context: Context) -> tuple[Scenes, Tensor]:
-    """Scenes of several moments of each seed, and whose they are [N]: latent and head shape stay, all else changes."""
-    scenes = natural_scenes(context)
-    seeds = max(2, len(scenes) // MOMENTS)
-    people = torch.arange(min(seeds * MOMENTS, len(scenes))) // MOMENTS
-    scenes = scenes[: len(people)]
-    return replace(scenes, z=scenes.z[people], params=replace(scenes.moving, shape=scenes.moving.shape[people])), people
+def grid(context: Context) -> tuple[Scenes, Tensor]:
+    """Each seed's expressions from each of its views, and whose the pictures are [N].
+
+    A seed is a latent with a head's shape and size. An expression (face, jaw and eyes) is that of one item of the data set that is not
+    held out; a view is camera, place and turn of the head of another one. No seed shares them with another, if the data set is large
+    enough. Styles are those for the frontal camera whatever the view is, as in videos.
+    """
+    scenes, rows = natural_scenes(context), other_rows(context)
+    seeds, each = max(FEWEST_SEEDS, len(scenes) // PEOPLE_PER_SEED), EXPRESSIONS + VIEWS
+    camera, heads = context.dataset.conditions([rows[index % len(rows)] for index in range(seeds * each)])
+    if not isinstance(heads, HeadParams):
+        raise meshes_refused(context)
+    picture = torch.arange(seeds * EXPRESSIONS * VIEWS)
+    person = picture // (EXPRESSIONS * VIEWS)
+    expression = each * person + picture // VIEWS % EXPRESSIONS
+    view = each * person + EXPRESSIONS + picture % VIEWS
+    pose = heads.pose[expression].clone()
+    turns = [Joint.GLOBAL, Joint.NECK]
+    pose[:, turns] = heads.pose[view][:, turns]
+    who = scenes.moving
+    params = HeadParams(who.shape[person], heads.expression[expression], pose, heads.translation[view], who.scale[person])
+    return Scenes(scenes.z[person], params, camera[view], known_by=front_camera(len(picture))), person
 
 
 def by_person(embeddings: Tensor, people: Tensor) -> tuple[Tensor, Tensor]:

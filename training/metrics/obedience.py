@@ -26,7 +26,7 @@ from training.metrics.face_state import (
 )
 from training.metrics.figures import Figure
 from training.metrics.intervals import bootstrap, mean_interval
-from training.metrics.readings import Faces, generated_faces, held_out_faces, known_controls, natural_scenes, read_scenes
+from training.metrics.readings import Faces, generated_faces, held_out_faces, known_controls, natural_scenes, read_poses
 from training.metrics.regressor import evenly_spread, spearman
 from training.randomness import Draws
 
@@ -40,9 +40,13 @@ def measure_expression(context: Context) -> list[Figure]:
 
 
 def measure_pose(context: Context) -> list[Figure]:
-    """APD."""
-    note = f"angle between commanded and read rotation of the head; {FLOOR}"
-    return [_distance(context, "apd", "degrees", note, lambda faces: pose_distance(faces.truth, faces.reading))]
+    """APD, and the median."""
+    note = f"angle between commanded and read rotation of the head relative to the camera; {FLOOR}"
+    values, real = (pose_distance(faces.truth, faces.reading) for faces in (generated_faces(context), held_out_faces(context)))
+    return [
+        _distance(context, "apd", "degrees", note, lambda faces: pose_distance(faces.truth, faces.reading)),
+        median_figure(context, "apd_median", values[:, None], "degrees", f"median of that; {FLOOR}", floor=median(real)),
+    ]
 
 
 def measure_landmarks(context: Context) -> list[Figure]:
@@ -78,18 +82,32 @@ def _distance(context: Context, name: str, unit: str, note: str, distances: Call
     return Figure(name, float(values.mean()), len(values), context.settings.seed, low, high, float(real.mean()), unit, note)
 
 
+def median_figure(context: Context, name: str, values: Tensor, unit: str, note: str, floor: float | None) -> Figure:
+    """The median of values [N, K] of N people, several of each; its interval resamples people."""
+    interval: tuple[float | None, float | None] = (None, None)
+    if context.settings.intervals:
+        interval = bootstrap(lambda rows: median(values[rows]), len(values), context.settings.seed)
+    return Figure(name, median(values), values.numel(), context.settings.seed, *interval, floor, unit, note)
+
+
+def median(values: Tensor) -> float:
+    """The median of all values; between the two in the middle if their number is even."""
+    return float(values.double().flatten().quantile(0.5))
+
+
 def measure_response(context: Context) -> list[Figure]:
     """Response curves: every control is commanded evenly over its range, everything else as data sets have it."""
-    figures = []
-    for column, control in enumerate(known_controls(context).values()):
-        scenes = natural_scenes(context)
-        draws = Draws(context.settings.seed).uniform(f"metrics: {control.name}", torch.arange(len(scenes)))
-        commands = control.at(draws)
-        readings = read_scenes(context, scenes.commanded(control, commands)).controls[:, column]
-        real = held_out_faces(context)
+    figures, scenes, real = [], natural_scenes(context), held_out_faces(context)
+    known = list(known_controls(context).values())
+    commands = [
+        control.at(Draws(context.settings.seed).uniform(f"metrics: {control.name}", torch.arange(len(scenes)))) for control in known
+    ]
+    heads = [scenes.commanded(control, values).moving for control, values in zip(known, commands, strict=True)]
+    for column, faces in enumerate(read_poses(context, scenes, heads)):
+        control = known[column]
         truth, read = real.truth.controls[:, column], real.reading.controls[:, column]
         even = evenly_spread(truth, control)
-        figures += response_figures(context, control, (commands, readings), (truth[even], read[even]))
+        figures += response_figures(context, control, (commands[column], faces.reading.controls[:, column]), (truth[even], read[even]))
     return figures
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,17 +10,20 @@ from torch import Tensor
 
 from dnnlib.errors import DatasetError
 from next3d.head.model import HeadParams
+from next3d.media.images import from_uint8, to_uint8
 from next3d.types import Camera
 from training.metrics.context import Context
 from training.metrics.controls import Control
 from training.metrics.face_reader import LARGEST, FaceReader
 from training.metrics.face_state import FaceState, avatar_controls, true_state
-from training.metrics.scenes import Scenes, random_people
+from training.metrics.scenes import Sampler, Scenes, in_many_poses, random_people
 from training.metrics.windows import at_most
 from training.randomness import Draws
 
 READ_AT_ONCE = 64
 """Real images decoded at once; only small versions of them are kept."""
+KEPT_BYTES = 512 << 20
+"""Generated pictures are kept for the next metric if they take no more."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,7 @@ def real_faces(context: Context, rows: Sequence[int]) -> tuple[Tensor, HeadParam
     for start in range(0, len(rows), READ_AT_ONCE):
         batch = context.dataset.read_sound(rows[start : start + READ_AT_ONCE])
         if not isinstance(batch.head, HeadParams):
-            raise _meshes(context)
+            raise meshes_refused(context)
         images.append(at_most(batch.image, LARGEST))
         heads.append(batch.head)
         labels.append(batch.camera.to_label())
@@ -108,29 +111,61 @@ def natural_scenes(context: Context) -> Scenes:
         chosen = [rows[index % len(rows)] for index in range(context.settings.people)]
         camera, params = context.dataset.conditions(chosen)
         if not isinstance(params, HeadParams):
-            raise _meshes(context)
+            raise meshes_refused(context)
         return random_people(params, camera, context.latent_size, seed=context.settings.seed)
 
     return context.once("avatar: scenes", make)
 
 
-def read_scenes(context: Context, scenes: Scenes) -> FaceState:
-    """What the generated pictures of scenes are read to show; pictures are not kept."""
-    reader = face_reader(context)
-    rows = context.rows(len(scenes), lambda start, stop: reader.read(context.sampler(scenes[start:stop])).to_rows())
+def read_scenes(context: Context, scenes: Scenes, sampler: Sampler | None = None) -> FaceState:
+    """What the pictures of scenes are read to show, by default those that the network draws; pictures are not kept."""
+    reader, draw = face_reader(context), sampler or context.sampler
+    rows = context.rows(len(scenes), lambda start, stop: reader.read(draw(scenes[start:stop])).to_rows())
     return FaceState.from_rows(rows)
+
+
+def read_poses(context: Context, scenes: Scenes, heads: Sequence[HeadParams], sampler: Sampler | None = None) -> list[Faces]:
+    """K sets of heads of the same N people: what their pictures should show, and what they are read to show.
+
+    Args:
+        context: the reader, and the network.
+        scenes: N people under their cameras.
+        heads: K times N heads. A person's pictures are made one after the other: a network then makes the face once.
+        sampler: another one than the network.
+    """
+    found = read_scenes(context, in_many_poses(scenes, heads), sampler)
+    known = known_controls(context)
+    turns = [(head, found[torch.arange(start, len(found), len(heads))]) for start, head in enumerate(heads)]
+    return [Faces(head, scenes.camera, true_state(context.head, head, scenes.camera, known), reading) for head, reading in turns]
+
+
+def natural_pictures(context: Context) -> Callable[[int, int], Tensor]:
+    """The pictures [stop - start, 3, H, H] of `natural_scenes` from `start` to `stop`; kept for the next metric if they are small."""
+    scenes, size = natural_scenes(context), context.dataset.resolution
+
+    def draw(start: int, stop: int) -> Tensor:
+        return context.sampler(scenes[start:stop])
+
+    if 3 * len(scenes) * size**2 > KEPT_BYTES:
+        return draw
+    kept = context.once(
+        "avatar: pictures", lambda: context.rows(len(scenes), lambda start, stop: to_uint8(draw(start, stop))), network=True
+    )
+    return lambda start, stop: from_uint8(kept[start:stop])
 
 
 def generated_faces(context: Context) -> Faces:
     """The pictures of `natural_scenes`, read."""
 
     def make() -> Faces:
-        scenes = natural_scenes(context)
+        scenes, pictures, reader = natural_scenes(context), natural_pictures(context), face_reader(context)
         truth = true_state(context.head, scenes.moving, scenes.camera, known_controls(context))
-        return Faces(scenes.moving, scenes.camera, truth, read_scenes(context, scenes))
+        rows = context.rows(len(scenes), lambda start, stop: reader.read(pictures(start, stop)).to_rows())
+        return Faces(scenes.moving, scenes.camera, truth, FaceState.from_rows(rows))
 
     return context.once("avatar: generated", make, network=True)
 
 
-def _meshes(context: Context) -> DatasetError:
+def meshes_refused(context: Context) -> DatasetError:
+    """What is said of data sets whose heads cannot be commanded."""
     return DatasetError(f"{context.dataset.path}: its heads are meshes, but these metrics need head parameters (heads.npz).")

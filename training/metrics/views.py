@@ -8,7 +8,7 @@ takes true depth from a published face model instead.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -25,19 +25,19 @@ from training.metrics.context import Context
 from training.metrics.figures import Figure
 from training.metrics.intervals import mean_interval
 from training.metrics.readings import natural_scenes
-from training.metrics.scenes import Scenes, quantise
+from training.metrics.scenes import Scenes, faces_of, quantise
 from training.metrics.truth import TruthSampler, picture
 
-TURN = math.radians(15)
-"""By how much the second camera is turned about the world's vertical axis, to either side in turns."""
+TURNS = {"views": math.radians(15), "views25": math.radians(25)}
+"""By how much the second camera is turned about the world's vertical axis, to either side in turns; by the beginning of figures' names."""
 OPAQUE = 0.9
 """Rays that find less matter than this see the background, too: they have no depth."""
 TOLERANCE = 0.02
 """Depths that differ by less, in world units, are the same surface; a head is about 0.5 deep."""
 PAIRS = 128
-"""Pairs of views at most."""
+"""People of whom there are pairs of views, at most."""
 TRUE_PAIRS = 24
-"""Pairs that are rendered for the floor at most."""
+"""People who are rendered for the floor, at most."""
 SYNTHETIC_HEAD = "procedural"
 """The head of which synthetic portraits are made: with it, the truth can be rendered for the floor."""
 
@@ -67,38 +67,38 @@ class View(TensorBundle):
         return replace(self, depth=depth, opacity=opacity)
 
 
-TwoViews = Callable[[Scenes, Camera], tuple[View, View]]
-"""Scenes under their own cameras, and the same heads under others."""
+ManyViews = Callable[[Scenes, Sequence[Camera]], list[View]]
+"""Scenes under their own cameras, and the same heads under each of some other sets of cameras."""
 
 
-def network_views(generator: Generator, head: HeadModel, truncation: float = 1.0) -> TwoViews:
-    """Two views of the same planes; the label of the first conditions both."""
+def network_views(generator: Generator, head: HeadModel, truncation: float = 1.0) -> ManyViews:
+    """Several views of the same planes; what the first is conditioned by conditions all."""
     device = next(generator.parameters()).device
 
     @torch.inference_mode()
-    def render(scenes: Scenes, other: Camera) -> tuple[View, View]:
-        styles = generator.mapping(scenes.z.to(device), scenes.camera.to_label().to(device), truncation=truncation)
-        planes = generator.animate(generator.identity(styles), head(scenes.moving).to(device))
+    def render(scenes: Scenes, others: Sequence[Camera]) -> list[View]:
+        identity = faces_of(generator, scenes, truncation)
+        planes = generator.animate(identity, head(scenes.moving).to(device))
         views = []
-        for camera in (scenes.camera, other):
-            output = generator.render(planes, camera.to(device), styles)
+        for camera in (scenes.camera, *others):
+            output = generator.render(planes, camera.to(device), identity.styles)
             views.append(View(quantise(output.image).cpu(), output.depth.cpu(), output.weights.cpu(), camera))
-        return views[0], views[1]
+        return views
 
     return render
 
 
-def true_views(truth: TruthSampler) -> TwoViews:
-    """Two renderings of the same synthetic people."""
+def true_views(truth: TruthSampler) -> ManyViews:
+    """Several renderings of the same synthetic people."""
 
-    def render(scenes: Scenes, other: Camera) -> tuple[View, View]:
+    def render(scenes: Scenes, others: Sequence[Camera]) -> list[View]:
         views = []
-        for camera in (scenes.camera, other):
+        for camera in (scenes.camera, *others):
             portraits = truth.portraits(replace(scenes, camera=camera))
             along_axis = torch.stack([torch.from_numpy(portrait.depth) for portrait in portraits])[:, None]
             image = torch.stack([picture(portrait) for portrait in portraits])
             views.append(View(image, along_axis * ray_lengths(camera, truth.resolution), (along_axis > 0).float(), camera))
-        return views[0], views[1]
+        return views
 
     return render
 
@@ -189,52 +189,54 @@ def head_extent(head: HeadModel, params: HeadParams) -> Tensor:
 
 
 def measure_views(context: Context) -> list[Figure]:
-    """Multi-view consistency of the network, with that of true renderings as floor."""
+    """Multi-view consistency of the network at every turn, with that of true renderings as floor."""
     found, best = _both(context)
-    note = f"between two views of the same planes, {math.degrees(TURN):.0f} degrees apart; floor: true renderings"
-    return [
-        _figure(context, "views_psnr", found[:, 0], None if best is None else best[:, 0], "dB", f"of the points that both see, {note}"),
-        _figure(
-            context, "views_difference", found[:, 1], None if best is None else best[:, 1], "% of range", "mean absolute difference there"
-        ),
-        _figure(
-            context, "views_shared", found[:, 2], None if best is None else best[:, 2], "% of head", "pixels whose point both views see"
-        ),
-    ]
+    figures = []
+    for column, (name, turn) in enumerate(TURNS.items()):
+        apart = (
+            f"of the points that both of two views of the same planes see, {math.degrees(turn):.0f} degrees apart; floor: true renderings"
+        )
+        kinds = (
+            ("psnr", "dB", apart),
+            ("difference", "% of range", "mean absolute difference there"),
+            ("shared", "% of head", "pixels whose point both views see"),
+        )
+        for row, (kind, unit, note) in enumerate(kinds, len(kinds) * column):
+            figures.append(_figure(context, f"{name}_{kind}", found[:, row], None if best is None else best[:, row], unit, note))
+    return figures
 
 
 def measure_depth(context: Context) -> list[Figure]:
     """Depth error over the face against the commanded mesh."""
     found, best = _both(context)
     note = "median over the face of the distance between rendered depth and the commanded mesh; floor: true renderings (hair covers faces)"
-    return [_figure(context, "depth_error", found[:, 3], None if best is None else best[:, 3], "% of head", note)]
+    return [_figure(context, "depth_error", found[:, -1], None if best is None else best[:, -1], "% of head", note)]
 
 
 def _both(context: Context) -> tuple[Tensor, Tensor | None]:
-    """Figures per pair [N, 4] (PSNR, difference, shared, depth error) of the network, and of the truth where it can be rendered."""
+    """Figures [N, 3 * T + 1] of the network, and of the truth where it can be rendered: see `_rows`."""
 
     def make() -> tuple[Tensor, Tensor | None]:
         scenes = natural_scenes(context)[:PAIRS]
         if not isinstance(context.generator, Generator):
             raise TypeError("measuring views needs a generator with a mesh")
-        found = _pairs(context, network_views(context.generator, context.head, context.truncation), scenes)
+        found = _rows(context, network_views(context.generator, context.head, context.truncation), scenes)
         if context.dataset.head_name != SYNTHETIC_HEAD or not context.settings.intervals:
             return found, None
-        return found, _pairs(context, true_views(TruthSampler(context.head, context.dataset.resolution)), scenes[:TRUE_PAIRS])
+        return found, _rows(context, true_views(TruthSampler(context.head, context.dataset.resolution)), scenes[:TRUE_PAIRS])
 
     return context.once("avatar: views", make, network=True)
 
 
-def _pairs(context: Context, views: TwoViews, scenes: Scenes) -> Tensor:
-    """Rows [N, 4] of the figures of each pair."""
-    side = torch.where(torch.arange(len(scenes)) % 2 == 0, TURN, -TURN)
+def _rows(context: Context, views: ManyViews, scenes: Scenes) -> Tensor:
+    """[N, 3 * T + 1]: PSNR, difference and share of the pixels for each of T turns of the camera, and the depth error of the first view."""
+    side = torch.where(torch.arange(len(scenes)) % 2 == 0, 1.0, -1.0)
 
     def rows(start: int, stop: int) -> Tensor:
         part = scenes[start:stop]
-        first, second = views(part, turned_camera(part.camera, side[start:stop]))
-        found = agreement(first, second)
-        error = depth_error(context.head, part.moving, first)
-        return torch.stack([found.psnr, found.difference, found.shared, error], dim=1)
+        first, *others = views(part, [turned_camera(part.camera, turn * side[start:stop]) for turn in TURNS.values()])
+        columns = [column for other in others for column in vars(agreement(first, other)).values()]
+        return torch.stack([*columns, depth_error(context.head, part.moving, first)], dim=1)
 
     with torch.no_grad():
         return context.rows(len(scenes), rows)

@@ -17,6 +17,7 @@ from next3d.synthetic.generate import SyntheticConfig, write_dataset
 from next3d.types import Camera, HeadMesh
 from training.dataset import PortraitDataset, open_dataset
 from training.metrics.context import Context, MetricSettings
+from training.metrics.face_state import LANDMARKS, FaceState, avatar_controls, true_state
 from training.metrics.scenes import Scenes
 from training.metrics.truth import TruthSampler
 
@@ -151,3 +152,27 @@ def truth(portraits) -> TruthSampler:
 def avatar_context(portraits, truth) -> Context:
     """The truth under test; what is fitted is fitted once for all tests."""
     return Context(sampler=truth, latent_size=8, dataset=portraits, settings=MetricSettings(people=64, holdout=80, fitting=280))
+
+
+class CodeReader:
+    """Reads faces off pictures that hold their numbers instead of colours: see `code`."""
+
+    def __init__(self, controls: int) -> None:
+        self.size = 2 * LANDMARKS + 3 + 3 * LANDMARKS + 2 + controls
+
+    def read(self, images: Tensor) -> FaceState:
+        return FaceState.from_rows(images.flatten(1)[:, : self.size])
+
+
+@pytest.fixture
+def coded_context(portraits, truth, monkeypatch) -> Context:
+    """A sampler whose pictures hold what they should show as numbers, and a reader that reads them: only commands and order matter."""
+    known = avatar_controls(truth.head)
+
+    def code(scenes: Scenes) -> Tensor:
+        rows = true_state(truth.head, scenes.moving, scenes.camera, known).to_rows()
+        return torch.nn.functional.pad(rows, (0, 3 * SIZE * SIZE - rows.shape[1])).view(-1, 3, SIZE, SIZE)
+
+    context = Context(sampler=code, latent_size=8, dataset=portraits, settings=MetricSettings(people=60, holdout=80, fitting=280))
+    context.once("avatar: reader", lambda: CodeReader(len(known)))
+    return context

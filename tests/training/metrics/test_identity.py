@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
+from itertools import pairwise
 
 import pytest
 import torch
 from torch import Tensor
 
+from next3d.head.model import Joint
 from tests.training.metrics.test_recognition import small
 from training.metrics.fisher import FisherFaces
-from training.metrics.identity import MOMENTS, by_person, measure, moments, ratio
+from training.metrics.identity import EXPRESSIONS, VIEWS, Judge, by_person, grid, measure, ratio
 from training.metrics.scenes import Scenes
 
 
@@ -43,18 +46,53 @@ def test_fisher_faces_find_what_people_differ_in(rng):
     assert ratio(*by_person(faces.embed(features), people), everyone) < 0.1
 
 
-def test_moments_keep_the_person_and_change_the_rest(avatar_context):
-    scenes, people = moments(avatar_context)
-    assert len(scenes) == 60
-    assert people.tolist() == [index // MOMENTS for index in range(60)]
-    first = scenes[:MOMENTS]
-    assert (first.z == first.z[0]).all()
-    assert (first.moving.shape == first.moving.shape[0]).all()
-    assert len(first.moving.expression.unique(dim=0)) == len(first.camera.cam2world.unique(dim=0)) == MOMENTS
+def test_a_seed_has_every_expression_from_every_view(avatar_context):
+    """64 people are enough for the fewest seeds only."""
+    scenes, people = grid(avatar_context)
+    assert people.tolist() == [index // 40 for index in range(160)]
+    for seed in range(4):
+        one = scenes[40 * seed : 40 * (seed + 1)]
+        head = one.moving
+        assert len(one.z.unique(dim=0)) == len(head.shape.unique(dim=0)) == len(one.known_by.to_label().unique(dim=0)) == 1
+        faces = torch.cat([head.expression, head.pose[:, Joint.JAW :].flatten(1)], dim=1)
+        views = torch.cat([one.camera.to_label(), head.translation, head.pose[:, : Joint.JAW].flatten(1)], dim=1)
+        assert len(faces.unique(dim=0)) == EXPRESSIONS
+        assert len(views.unique(dim=0)) == VIEWS
+        assert len(torch.cat([faces, views], dim=1).unique(dim=0)) == 40
+    assert len(scenes.camera.to_label().unique(dim=0)) == 4 * VIEWS
+    many = replace(avatar_context, settings=replace(avatar_context.settings, people=100), _kept={})
+    assert grid(many)[1].max() == 4
 
 
-def test_one_person_is_found_consistent_and_a_stranger_each_time_is_not(avatar_context, truth):
-    (same,) = measure(avatar_context)
+def test_a_face_that_follows_the_expression_is_somebody_else(coded_context):
+    """Looks that hang on the seed alone get 0, looks that ignore the seed get 1, and what is between grows with the expression's share."""
+    judge = Judge(lambda images: torch.nn.functional.normalize(images.flatten(1)[:, :8], dim=1), None, "judged by what is written there")
+    coded_context.once("avatar: judge", lambda: judge)
+
+    def looks(leak: float, scenes: Scenes) -> Tensor:
+        mood = scenes.moving.expression[:, :8]
+        look = scenes.z / 8**0.5 + leak * (mood - mood.mean(dim=1, keepdim=True))
+        return torch.nn.functional.pad(look, (0, 3 * 64 * 64 - 8)).view(-1, 3, 64, 64)
+
+    values = []
+    for leak in (0.0, 1.0, 3.0, 1e6):
+        coded_context.test_another(partial(looks, leak))
+        (figure,) = measure(coded_context)
+        assert figure.low - 1e-6 <= figure.value <= figure.high + 1e-6
+        assert figure.count == 160
+        values.append(figure.value)
+    assert values[0] == pytest.approx(0, abs=1e-6)
+    assert values[-1] == pytest.approx(1, abs=0.1)
+    assert all(later > earlier + 0.05 for earlier, later in pairwise(values)), values
+
+
+def test_one_person_is_found_consistent_and_a_stranger_each_time_is_not(avatar_context, truth, monkeypatch):
+    monkeypatch.setattr("training.metrics.identity.EXPRESSIONS", 4)
+    monkeypatch.setattr("training.metrics.identity.VIEWS", 2)
+    kept = {key: made for key, made in avatar_context._kept.items() if key != "avatar: scenes"}
+    context = replace(avatar_context, settings=replace(avatar_context.settings, people=240), _kept=kept)
+    (same,) = measure(context)
+    assert same.count == 96
     assert same.value < 0.5
     assert same.low < same.value < same.high
     assert same.floor is not None
@@ -64,8 +102,7 @@ def test_one_person_is_found_consistent_and_a_stranger_each_time_is_not(avatar_c
         label = scenes.camera.to_label()[:, :8] + scenes.moving.expression[:, :8]
         return truth(replace(scenes, z=label, params=replace(scenes.moving, shape=scenes.moving.shape.roll(1, 1) * label[:, :1].sign())))
 
-    kept = dict(avatar_context._kept)
-    (different,) = measure(replace(avatar_context, sampler=strangers, _kept=kept))
+    (different,) = measure(replace(context, sampler=strangers, _kept=dict(context._kept)))
     assert 0.75 < different.value < 1.25
     assert same.value < 0.6 * different.value
 
@@ -75,12 +112,12 @@ def test_a_network_judges_if_there_is_one(avatar_context, tmp_path):
     torch.save(small().state_dict(), path)
     settings = replace(avatar_context.settings, face_recognition=path, people=12)
     kept = {key: value for key, value in avatar_context._kept.items() if key in ("avatar: reader", "avatar: controls", "head")}
-    pictures = torch.rand(12, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    pictures = torch.rand(16, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     context = replace(avatar_context, settings=settings, _kept=kept, sampler=lambda scenes: pictures[: len(scenes)])
     (figure,) = measure(context)
     assert "backbone.pth" in figure.note
     assert figure.floor is not None
-    assert figure.count == 12
+    assert figure.count == 160
 
 
 def test_data_without_identities_is_judged_by_rendered_people(avatar_context, monkeypatch):

@@ -43,7 +43,7 @@ def figures(avatar_context) -> Callable[[Sampler], dict[str, Figure]]:
 
     def of(sampler: Sampler) -> dict[str, Figure]:
         if sampler not in known:
-            kept = {key: made for key, made in avatar_context._kept.items() if key != "avatar: generated"}
+            kept = {key: made for key, made in avatar_context._kept.items() if key not in ("avatar: generated", "avatar: pictures")}
             context = replace(avatar_context, sampler=sampler, _kept=kept)
             known[sampler] = {figure.name: figure for measure in MEASURES for figure in measure(context)}
         return known[sampler]
@@ -74,6 +74,8 @@ def test_wrong_expressions_are_seen_by_their_size(figures, truth):
 def test_wrong_poses_are_seen(figures, truth):
     right, wrong = figures(truth), figures(MistakenSampler(truth, turn=0.15))
     assert wrong["apd"].value == pytest.approx((right["apd"].value ** 2 + 8.6**2) ** 0.5, rel=0.2)
+    assert wrong["apd_median"].value == pytest.approx((right["apd_median"].value ** 2 + 8.6**2) ** 0.5, rel=0.2)
+    assert right["apd_median"].value < right["apd"].value  # a few pictures are read badly
     assert wrong["akd"].value > 1.5 * right["akd"].value
     assert wrong["aed"].value < 1.2 * right["aed"].value
 
@@ -96,6 +98,18 @@ def test_jaw_is_read_back(avatar_context):
     assert 0.7 < found["jaw_slope"].low < found["jaw_slope"].value < 1.2
     assert found["jaw_slope"].floor == pytest.approx(1)
     assert found["jaw_r2"].floor == pytest.approx(1)
+
+
+def test_every_command_is_compared_with_its_own_reading(coded_context):
+    """Pictures that hold the numbers they were commanded are read exactly; pictures of other commands say nothing."""
+    figures = {figure.name: figure.value for figure in measure_response(coded_context)}
+    for name in known_controls(coded_context):
+        assert figures[f"{name}_spearman"] == pytest.approx(1), name
+        assert figures[f"{name}_slope"] == pytest.approx(1, abs=1e-3), name
+    own = coded_context.sampler
+    coded_context.test_another(lambda scenes: own(scenes[torch.arange(len(scenes)).roll(4)]))
+    for figure in measure_response(coded_context):
+        assert abs(figure.value) < 0.4, figure.name
 
 
 def test_slope_and_r_squared_agree_with_scipy(rng):

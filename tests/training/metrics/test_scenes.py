@@ -12,7 +12,7 @@ from next3d.generator import Generator
 from next3d.head.model import Joint
 from next3d.render.cameras import orbit_camera
 from tests.training.factory import small_head
-from training.metrics.scenes import Scenes, generator_sampler, quantise, random_people
+from training.metrics.scenes import Scenes, generator_sampler, in_many_poses, quantise, random_people
 
 HEAD = small_head()
 EXPRESSION = len(HEAD.expression_names) + 3
@@ -44,6 +44,31 @@ def test_a_network_is_told_what_it_was_trained_with(scenes, expression_size):
     if expression_size:
         silent = generator_sampler(network(0), HEAD)(scenes)
         assert not torch.equal(images, silent)
+
+
+@torch.inference_mode()
+def test_equal_faces_are_computed_once(scenes, monkeypatch):
+    """Two people in three poses, known by one camera: two rows go through the mapping, and the pictures are those of no sharing."""
+    generator = network(0)
+    people = scenes[:2]
+    poses = [replace(people.moving, pose=people.moving.pose + 0.1 * turn) for turn in range(3)]
+    many = in_many_poses(replace(people, known_by=orbit_camera(torch.zeros(2), torch.zeros(2))), poses)
+    expected = quantise(generator(many.z, many.known_by.to_label(), HEAD(many.moving), camera=many.camera).image)
+    mapped: list[int] = []
+    mapping = generator.mapping
+    monkeypatch.setattr(generator, "mapping", lambda z, c, **settings: mapped.append(len(z)) or mapping(z, c, **settings))
+    images = generator_sampler(generator, HEAD)(many)
+    assert mapped == [2]
+    assert (images - expected).abs().max() <= 2 / 255 + 1e-6
+    own = generator_sampler(generator, HEAD)(replace(many, known_by=None))
+    assert not torch.equal(images, own)
+
+
+def test_poses_of_a_person_stand_together(scenes):
+    heads = [replace(scenes.moving, scale=torch.arange(5.0) + 10 * turn) for turn in range(2)]
+    many = in_many_poses(scenes, heads)
+    assert many.moving.scale.tolist() == [0, 10, 1, 11, 2, 12, 3, 13, 4, 14]
+    assert torch.equal(many.z, scenes.z.repeat_interleave(2, dim=0))
 
 
 def test_people_have_numbers(scenes):

@@ -16,7 +16,7 @@ from next3d.types import Camera
 from training.metrics.context import Context, MetricSettings
 from training.metrics.readings import natural_scenes
 from training.metrics.views import (
-    TURN,
+    TURNS,
     View,
     agreement,
     depth_error,
@@ -105,10 +105,12 @@ def test_depth_of_the_mesh_is_right_and_errors_have_their_size(truth, avatar_con
 
 def test_true_renderings_agree_and_have_the_depth_of_the_mesh(truth, avatar_context):
     scenes = natural_scenes(avatar_context)[:6]
-    first, second = true_views(truth)(scenes, turned_camera(scenes.camera, torch.full([6], TURN)))
-    found = agreement(first, second)
-    assert found.psnr.mean() > 24
-    assert found.shared.mean() > 50
+    first, *others = true_views(truth)(scenes, [turned_camera(scenes.camera, torch.full([6], turn)) for turn in TURNS.values()])
+    near, far = (agreement(first, other) for other in others)
+    assert near.psnr.mean() > 24
+    assert near.shared.mean() > 50
+    assert far.psnr.mean() > 20
+    assert 30 < far.shared.mean() < near.shared.mean() - 5  # cheeks and ears turn away
     assert depth_error(truth.head, scenes.moving, first).median() < 0.5
     assert (first.depth[first.opacity == 0] == 0).all()
 
@@ -127,7 +129,11 @@ def test_a_network_is_measured(portraits):
     settings = MetricSettings(people=6, holdout=4, fitting=8, batch=4)
     context = Context(sampler=None, latent_size=network.config.latent_size, dataset=dataset, settings=settings, generator=network)
     figures = {figure.name: figure for figure in measure_views(context) + measure_depth(context)}
-    assert set(figures) == {"views_psnr", "views_difference", "views_shared", "depth_error"}
+    kinds = ("psnr", "difference", "shared")
+    assert list(figures) == [*(f"views_{kind}" for kind in kinds), *(f"views25_{kind}" for kind in kinds), "depth_error"]
+    assert "15 degrees" in figures["views_psnr"].note
+    assert "25 degrees" in figures["views25_psnr"].note
+    assert figures["views25_shared"].floor < figures["views_shared"].floor
     for figure in figures.values():
         assert figure.floor is not None
     assert figures["depth_error"].floor < 2
