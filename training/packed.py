@@ -101,7 +101,7 @@ def read_packed(folder: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         if digests[-1] != metadata.get("sha256"):
             raise CheckpointError(f"{path}: its numbers are not those that were written: the file is damaged, copy it again")
         joined |= tensors
-        texts = texts or metadata
+        texts = texts or {name: metadata.get(name, "") for name in ("state", *_TEXTS)}
     if _identity(digests, texts) != texts["state"]:
         raise CheckpointError(f"{folder}: the parts of {_stem(paths[0])} do not belong together; copy all of them again")
     return _restored(_joined(joined)), {name: texts[name] for name in _TEXTS}
@@ -268,7 +268,7 @@ def _digest(tensors: Mapping[str, Tensor]) -> str:
     digest = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
-        digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy())
+        digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 
