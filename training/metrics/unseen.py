@@ -91,10 +91,10 @@ def measure(context: Context) -> list[Figure]:
     rarity = context.once("avatar: unseen count", lambda: _rarity(context))
     note = f"{rarity}; floor: true renderings"
     figures, columns = [], list(known)
-    for plan, faces, true in zip(plans, found, best or [None] * len(plans), strict=True):
+    for number, (plan, faces) in enumerate(zip(plans, found, strict=True)):
         for name, commands in plan.commands.items():
             column = columns.index(name)
-            floor = None if true is None else spearman(commands[: len(true)], true.reading.controls[:, column])
+            floor = None if best is None else spearman(commands[:TRUE_PEOPLE], best[number].reading.controls[:, column])
             about = f"{name}: commands and readings, {plan.where}; {note}"
             figures.append(_correlation(context, f"unseen_{name}_spearman", commands, faces.reading.controls[:, column], floor, about))
     about = f"median angle between commanded and read rotation of the head in all of these; {note}"
@@ -104,7 +104,8 @@ def measure(context: Context) -> list[Figure]:
 
 def _correlation(context: Context, name: str, commands: Tensor, readings: Tensor, floor: float | None, note: str) -> Figure:
     """A rank correlation with its interval."""
-    seed, interval = context.settings.seed, (None, None)
+    seed = context.settings.seed
+    interval: tuple[float | None, float | None] = (None, None)
     if context.settings.intervals:
         interval = bootstrap(lambda rows: spearman(commands[rows], readings[rows]), len(commands), seed)
     return Figure(name, spearman(commands, readings), len(commands), seed, *interval, floor, "", note)

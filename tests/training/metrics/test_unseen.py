@@ -10,13 +10,11 @@ import torch
 
 from next3d.head.model import Joint
 from training.metrics.controls import controls
-from training.metrics.readings import natural_scenes
+from training.metrics.readings import known_controls, natural_scenes
 from training.metrics.unseen import EDGE, ends, measure, shown_together, sweeps
 
 
 def test_commands_are_even_and_at_their_extremes(coded_context):
-    from training.metrics.readings import known_controls
-
     known, params = known_controls(coded_context), natural_scenes(coded_context).moving
     plans = sweeps(known, params)
     assert [tuple(plan.commands) for plan in plans] == [("jaw",), ("gaze",), ("blink", "smile")]
