@@ -10,7 +10,18 @@ import torch
 
 from next3d.head import load_head
 from next3d.head.model import HeadModel, HeadParams, Joint
-from next3d.media.motions import GAZE_YAW, JAW_OPEN, MOTIONS, ORBIT_YAW, gaze_angles, orbit_angles, set_expressions, walk_position
+from next3d.media.motions import (
+    GAZE_YAW,
+    JAW_OPEN,
+    MOTIONS,
+    ORBIT_YAW,
+    TURN_YAW,
+    gaze_angles,
+    orbit_angles,
+    set_expressions,
+    turn_angles,
+    walk_position,
+)
 
 POSING = [name for name, motion in MOTIONS.items() if motion.pose is not None]
 FRAMES = 48
@@ -94,6 +105,26 @@ def test_the_orbit_starts_in_front_and_reaches_both_sides():
     assert angles[0] == (0, 0)
     assert max(yaw for yaw, _ in angles) == pytest.approx(ORBIT_YAW)
     assert min(yaw for yaw, _ in angles) == pytest.approx(-ORBIT_YAW)
+
+
+def test_the_turn_stays_level_and_reaches_both_sides():
+    angles = [turn_angles(index / FRAMES) for index in range(FRAMES)]
+    assert angles[0] == (0, 0)
+    assert max(yaw for yaw, _ in angles) == pytest.approx(TURN_YAW)
+    assert min(yaw for yaw, _ in angles) == pytest.approx(-TURN_YAW)
+    assert all(pitch == 0 for _, pitch in angles)
+
+
+def test_whoever_talks_moves_everything_over_its_range(head: HeadModel):
+    params = [at(head, "talk", index / 200) for index in range(200)]
+    jaw = torch.stack([p.pose[0, Joint.JAW, 0] for p in params])
+    yaw = torch.stack([p.pose[0, Joint.RIGHT_EYE, 1] for p in params])
+    assert (float(jaw.min()), float(jaw.max())) == pytest.approx((0, JAW_OPEN), abs=0.01)
+    assert (float(yaw.min()), float(yaw.max())) == pytest.approx((-GAZE_YAW, GAZE_YAW), abs=0.01)
+    top = dict(zip(head.expression_names, torch.cat([p.expression for p in params]).amax(dim=0).tolist(), strict=True))
+    assert min(top["eyeBlinkLeft"], top["eyeBlinkRight"], top["mouthSmileLeft"]) > 0.98
+    assert top["mouthPucker"] > 0.7
+    assert top["browInnerUp"] > 0.7
 
 
 def test_a_walk_visits_every_face_and_returns():
