@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from next3d.head.model import HeadModel
 from next3d.media.images import color_depth, make_grid, resize, save_png
 from next3d.media.performance import at_rest, front_camera, seed_heads
 from next3d.media.scene import device_of, mesh_picture, pose_face, seed_styles
-from next3d.media.shapes import Surface, density_grid, extract_surface, largest_part, save_ply
+from next3d.media.shapes import Surface, density_grid, extract_surface, grid_axis, largest_part, save_ply
 from next3d.render.cameras import PORTRAIT_RADIUS
 from next3d.render.mesh_image import BACKGROUND, render_mesh_image
 from next3d.types import Camera, GeneratorOutput, HeadMesh, Planes, Styles
@@ -103,11 +104,12 @@ def make_sample(
     return pictures, surface
 
 
-def face_surface(generator: TriplaneGenerator, planes: Planes, *, resolution: int, level: float) -> Surface:
-    """The surface of one face's planes at a density of `level` per world unit, without loose crumbs."""
+def face_surface(generator: TriplaneGenerator, planes: Planes, *, resolution: int, level: float, back: float = -math.inf) -> Surface:
+    """The surface of one face's planes at a density of `level` per world unit, without loose crumbs and what lies behind z = `back`."""
     box = generator.config.render.box_warp
     device = planes.features.device
     grid = density_grid(lambda points: F.softplus(generator.density(planes, points) - 1), resolution, box, device=device)
+    grid[:, :, grid_axis(resolution, box) < back] = 0
     return largest_part(extract_surface(grid, level, box))
 
 

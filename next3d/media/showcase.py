@@ -32,6 +32,8 @@ SURFACE_YAWS = (math.radians(-35), math.radians(70))
 """From where surfaces are looked at."""
 DEPTH_LIMITS = (2.35, 2.85)
 """From before the nose to behind the ears, world units from the camera."""
+BEHIND_HEAD = 0.03
+"""Surfaces end so far behind the head mesh, world units: networks paint the background on a wall at the back of their cube."""
 GEOMETRY_LABELS = ("image", "depth", "surface", "from the side", "head mesh")
 
 
@@ -169,8 +171,9 @@ class Showcase:
         behind = 2 * self.background[:, :, None, None] - 1
         tiles = [to_pixels(output.image[0]), to_pixels(depth_picture(output, limits=DEPTH_LIMITS, behind=behind)[0])]
         level = config.shape_level or surface_level(self.generator, planes, mesh, output, camera)
+        back = float(mesh.vertices[..., 2].min()) - BEHIND_HEAD
         try:
-            surface = face_surface(self.generator, planes, resolution=config.shape_resolution, level=level)
+            surface = face_surface(self.generator, planes, resolution=config.shape_resolution, level=level, back=back)
         except UserError as error:
             raise UserError(f"seed {seed}: {error}") from error
         for yaw in SURFACE_YAWS:
@@ -247,5 +250,5 @@ def write_showcase(
 
 def quick_config(config: ShowcaseConfig) -> ShowcaseConfig:
     """The same with as little as shows that everything works."""
-    sizes = {"tile": 64, "geometry_tile": 64, "turn_tile": 64, "talk_tile": 64}
-    return replace(config, people=1, yaws=(-0.5, 0.0, 0.5), turn_frames=4, talk_frames=4, shape_resolution=32, **sizes)
+    small = replace(config, tile=64, geometry_tile=64, turn_tile=64, talk_tile=64, shape_resolution=32)
+    return replace(small, people=1, yaws=(-0.5, 0.0, 0.5), turn_frames=4, talk_frames=4)

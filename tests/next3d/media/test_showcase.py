@@ -18,7 +18,8 @@ from next3d.head.model import HeadModel
 from next3d.media.controls import EYE_CONTROLS, MOUTH_CONTROLS, Control
 from next3d.media.images import Pixels
 from next3d.media.performance import front_camera
-from next3d.media.scene import head_of
+from next3d.media.samples import face_surface
+from next3d.media.scene import head_of, seed_styles
 from next3d.media.sheet import GAP, draw_sheet
 from next3d.media.showcase import FILES, Showcase, ShowcaseConfig, quick_config, write_showcase
 from next3d.render.cameras import project
@@ -131,6 +132,15 @@ def test_everything_is_written_and_the_same_every_time(generator: Generator, tmp
         generator, head_of(generator), tmp_path / "b", config, names=("faces.jpg", "turntable.webp", "geometry.jpg")
     ):
         assert path.read_bytes() == (tmp_path / "a" / path.name).read_bytes()
+
+
+def test_surfaces_end_where_they_are_told_to(generator: Generator):
+    head = head_of(generator)
+    planes = generator.animate(generator.identity(seed_styles(generator, [0], truncation=0.7)), head(head.neutral(1)))
+    whole, front = (face_surface(generator, planes, resolution=24, level=0.01, back=back) for back in (-1.0, 0.0))
+    cell = generator.config.render.box_warp / 23
+    assert whole.vertices[:, 2].min() < -3 * cell
+    assert front.vertices[:, 2].min() > -cell
 
 
 def test_a_level_without_a_surface_names_the_face(make: Callable[..., Showcase]):
