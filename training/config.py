@@ -62,6 +62,8 @@ class LossConfig:
     density_kind: DensityKind = "l1"
     """What density shall not do: differ from a neighbour in a random direction ("l1"; EG3D, Sec. 4.4), vary along the axes
     ("total-variation"; Rudin et al. 1992), or become less on the way into the head, away from the viewer of the front ("monotonic")."""
+    surface_weight: float = 0.0
+    """Weight of the distance between rendered depth and the mesh's over the face, world units; 0 leaves it out."""
     label_noise: float = 0.0
     """Noise on the camera labels that the discriminator sees, in standard deviations of the data set's labels (EG3D, supplement:
     against overfitting to exact poses)."""
@@ -81,8 +83,8 @@ class LossConfig:
     def __post_init__(self) -> None:
         if min(self.r1_interval, self.density_interval, self.density_points) < 1:
             raise ConfigError("loss: r1_interval, density_interval and density_points must be at least 1")
-        if min(self.gamma, self.density_weight, self.density_distance, self.mismatch_weight, self.label_noise) < 0:
-            raise ConfigError("loss: gamma, density_weight, density_distance, mismatch_weight and label_noise must not be negative")
+        if min(self.gamma, self.density_weight, self.density_distance, self.mismatch_weight, self.surface_weight, self.label_noise) < 0:
+            raise ConfigError("loss: gamma, density_distance, label_noise and all weights must not be negative")
         if not (0 <= self.style_mixing <= 1 and 0 <= self.mismatch_expression <= 1):
             raise ConfigError(
                 f"loss: style_mixing={self.style_mixing}, mismatch_expression={self.mismatch_expression}; expected probabilities"

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from next3d.config import DiscriminatorConfig
 from next3d.generator import Generator
+from next3d.render.mesh_depth import render_face_depth
 from next3d.render.mesh_image import render_mesh_image
 from next3d.stylegan2.layers import Noise
 from next3d.types import Camera, GeneratorOutput, HeadMesh, Planes, Rasters, RaySampling, Styles, TensorBundle
@@ -38,6 +39,10 @@ class StepInput(TensorBundle):
     """[N, 3, H, H], what the discriminator sees of the meshes; None if it sees nothing of them."""
     other_mesh_image: Tensor | None
     """[N, 3, H, H], a mesh that the image does not show, seen by the image's camera; None without the mismatch term."""
+    mesh_depth: Tensor | None
+    """[N, 1, r, r], distance to the mesh along the rays; None without the surface term."""
+    face: Tensor | None
+    """[N, 1, r, r] in [0, 1], how much of a pixel is the mesh's face or eyes."""
     label: Tensor
     """[N, 25 + K], the cameras as labels, and what else the generator is conditioned on."""
     swapped: Tensor
@@ -57,23 +62,28 @@ def prepare(
     swapped: Tensor,
     position: Tensor,
     other_mesh: HeadMesh | None = None,
+    surface: bool = False,
     extra: Tensor | None = None,
 ) -> StepInput:
     """Rasterise the meshes for both networks, once; arguments as the fields of `StepInput`, `other_mesh` asks for `other_mesh_image`,
-    `extra` [N, K] is what the generator is conditioned on beside the camera."""
+    `surface` for `mesh_depth`, `extra` [N, K] is what the generator is conditioned on beside the camera."""
     mesh_image = other = None
     if discriminator.mesh_image:
         mesh_image = render_mesh_image(mesh, camera, generator.topology, image.shape[-1])
         if other_mesh is not None:
             other = render_mesh_image(other_mesh, camera, generator.topology, image.shape[-1])
+    resolution = generator.config.render.resolution
+    mesh_depth, face = render_face_depth(mesh, camera, generator.topology, resolution) if surface else (None, None)
     return StepInput(
         image=image,
-        image_raw=resize_raw(image, generator.config.render.resolution),
+        image_raw=resize_raw(image, resolution),
         camera=camera,
         mesh=mesh,
         rasters=generator.rasterize(mesh),
         mesh_image=mesh_image,
         other_mesh_image=other,
+        mesh_depth=mesh_depth,
+        face=face,
         label=camera.to_label() if extra is None else torch.cat([camera.to_label(), extra], dim=1),
         swapped=swapped,
         position=position,

@@ -66,6 +66,19 @@ def _densities(generator: Generator, planes: Planes, points: list[Tensor]) -> tu
     return generator.density(planes, torch.cat(points, dim=1)).chunk(len(points), dim=1)
 
 
+def surface_distance(depth: Tensor, mesh_depth: Tensor, face: Tensor) -> Tensor:
+    """Mean distance along the rays between rendered depth and the mesh's, over the face, [N], world units; 0 where no face is seen.
+
+    Pictures alone leave the surface loose: density that is spread out or lies too deep looks the same from the cameras there are.
+
+    Args:
+        depth, mesh_depth: [N, 1, r, r].
+        face: [N, 1, r, r] in [0, 1], how much of a pixel counts.
+    """
+    gap = (depth - mesh_depth).abs() * face
+    return gap.sum(dim=(1, 2, 3)) / face.sum(dim=(1, 2, 3)).clamp_min(1)
+
+
 def blur(images: Tensor, sigma: float) -> Tensor:
     """Gaussian blur of [N, C, H, H]; `sigma` in pixels. Edge pixels are repeated outwards, so that borders do not darken.
 

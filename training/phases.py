@@ -30,7 +30,16 @@ from torch_utils.replica import Replica, accumulate
 from training.augment import View
 from training.config import LossConfig, OptimizerConfig
 from training.fakes import FakeMaker, Fakes, StepInput
-from training.losses import blur, density_difference, density_fall, density_variation, gradient_penalty, judged_fake, judged_real
+from training.losses import (
+    blur,
+    density_difference,
+    density_fall,
+    density_variation,
+    gradient_penalty,
+    judged_fake,
+    judged_real,
+    surface_distance,
+)
 from training.precision import make_finite
 from training.randomness import Draws
 from training.report import Statistics
@@ -171,7 +180,7 @@ class Phases:
         def losses() -> tuple[Tensor, ...]:
             fakes = self._fakes(self._make_for_generator, part, settings)
             logits = self._judge_fakes(fakes.output, part, settings, "generator's fakes")
-            return (self._mean("loss/generator", judged_real(logits), settings) + self._density_loss(fakes, part, settings),)
+            return (self._mean("loss/generator", judged_real(logits), settings) + self._shape_loss(fakes, part, settings),)
 
         (loss,) = self._generator(losses)
         loss.backward(inputs=self._generator.parameters)
@@ -193,10 +202,10 @@ class Phases:
 
         def generated() -> tuple[Tensor, ...]:
             fakes = self._fakes(self._make_for_generator, part, settings)
-            density = self._density_loss(fakes, part, settings)
+            shape = self._shape_loss(fakes, part, settings)
             made = (fakes.output.image, fakes.output.image_raw)
             output.append(fakes.output)
-            return (*made, density) if density.requires_grad else made
+            return (*made, shape) if shape.requires_grad else made
 
         def judged() -> tuple[Tensor, ...]:
             logits = self._judge_fakes(replace(output[0], image=image, image_raw=image_raw), part, settings, "fakes")
@@ -209,7 +218,7 @@ class Phases:
         wish, loss = self._discriminator(judged)
         gradients = torch.autograd.grad(wish, (image, image_raw), retain_graph=True)
         loss.backward(inputs=self._discriminator.parameters)
-        seeds = [*gradients, *(torch.ones_like(density) for density in roots[2:])]
+        seeds = [*gradients, *(torch.ones_like(shape) for shape in roots[2:])]
         torch.autograd.backward(roots, seeds, inputs=self._generator.parameters)
 
     def _penalty_gradients(self, part: StepInput, settings: StepSettings) -> None:
@@ -255,6 +264,14 @@ class Phases:
         logits = self.discriminator(view.image, view.image_raw, view.other_mesh_image, view.label)
         self.statistics.add("logits/mismatched", logits)
         return loss + self._mean("loss/mismatched", judged_fake(logits), settings) * self.config.mismatch_weight
+
+    def _shape_loss(self, fakes: Fakes, part: StepInput, settings: StepSettings) -> Tensor:
+        """What is asked of the generated shape, whatever it looks like."""
+        loss = self._density_loss(fakes, part, settings)
+        if part.mesh_depth is None or part.face is None:
+            return loss
+        distance = surface_distance(fakes.output.depth, part.mesh_depth, part.face)
+        return loss + self._mean("loss/surface", distance, settings) * self.config.surface_weight
 
     def _density_loss(self, fakes: Fakes, part: StepInput, settings: StepSettings) -> Tensor:
         """The lazy density term; a constant 0 in the steps between."""

@@ -153,6 +153,7 @@ class Trainer:
             swapped=self._conditions.others(self.draws, position),
             position=position,
             other_mesh=other,
+            surface=self.config.loss.surface_weight > 0,
             extra=self._conditions.extra(batch.head, flip),
         )
         return part.map(self._typed)  # rasters are float32 whatever the mesh is

@@ -18,9 +18,9 @@ from torch import Tensor
 from next3d.generator import Generator
 from next3d.head.model import HeadModel, HeadParams, axis_angle_to_matrix
 from next3d.render.cameras import project
-from next3d.render.rays import camera_rays, pixel_directions
+from next3d.render.mesh_depth import ray_lengths, render_mesh_depth
+from next3d.render.rays import camera_rays
 from next3d.types import Camera, TensorBundle
-from torch_utils.ops.rasterize import rasterize
 from training.metrics.context import Context
 from training.metrics.figures import Figure
 from training.metrics.intervals import mean_interval
@@ -103,11 +103,6 @@ def true_views(truth: TruthSampler) -> ManyViews:
     return render
 
 
-def ray_lengths(camera: Camera, size: int) -> Tensor:
-    """[N, 1, size, size]: the length of each pixel's ray per unit of depth along the camera's axis."""
-    return pixel_directions(camera, size).norm(dim=2).view(-1, 1, size, size)
-
-
 def turned_camera(camera: Camera, angle: Tensor) -> Camera:
     """Cameras that went around the world's vertical axis by `angle` [N] radians."""
     axis = angle[:, None] * angle.new_tensor([0.0, 1.0, 0.0])
@@ -163,10 +158,10 @@ def agreement(first: View, second: View) -> Agreement:
 def mesh_depth(head: HeadModel, params: HeadParams, camera: Camera, size: int) -> tuple[Tensor, Tensor]:
     """Depth of the head's mesh along the rays [N, 1, size, size], and the pixels that show its face [N, 1, size, size] bool."""
     faces, regions = head.topology.faces, head.topology.regions
-    fragments = rasterize(project(head(params).vertices, camera), faces, (size, size), perspective=True)
+    depth, fragments = render_mesh_depth(head(params), camera, faces, size)
     on_face = regions["face"][faces].all(dim=1) if "face" in regions else torch.ones(len(faces), dtype=torch.bool)
     shown = (fragments.face >= 0) & on_face[fragments.face.clamp_min(0)]
-    return fragments.depth[:, None] * ray_lengths(camera, size), shown[:, None]
+    return depth, shown[:, None]
 
 
 def depth_error(head: HeadModel, params: HeadParams, view: View) -> Tensor:

@@ -23,7 +23,6 @@ from training.metrics.views import (
     measure_depth,
     measure_views,
     mesh_depth,
-    ray_lengths,
     reproject,
     true_views,
     turned_camera,
@@ -113,12 +112,6 @@ def test_true_renderings_agree_and_have_the_depth_of_the_mesh(truth, avatar_cont
     assert 30 < far.shared.mean() < near.shared.mean() - 5  # cheeks and ears turn away
     assert depth_error(truth.head, scenes.moving, first).median() < 0.5
     assert (first.depth[first.opacity == 0] == 0).all()
-
-
-def test_ray_lengths_are_those_of_the_rays():
-    camera = orbit_camera(torch.tensor([0.2]), torch.tensor([0.1]))
-    rays, forward = camera_rays(camera, 8), camera.cam2world[:, :3, 2]
-    torch.testing.assert_close(ray_lengths(camera, 8).flatten(), 1 / (rays.directions[0] @ forward[0]))
 
 
 def test_a_network_is_measured(portraits):
