@@ -95,7 +95,7 @@ def test_every_motion_moves_the_picture_and_is_reproducible(generator: Generator
     assert max(float((frame - frames[0]).abs().max()) for frame in frames[1:]) > 1e-4
 
 
-@pytest.mark.parametrize("motion", ["orbit", "interpolate"])
+@pytest.mark.parametrize("motion", ["turn", "orbit", "interpolate"])
 def test_a_mesh_that_stands_still_is_seen_from_all_sides_and_worn_by_all_faces(generator: Generator, motion: str):
     scene = Scene(generator, standing(generator, motion, frames=8), CONFIG)
     first, later = scene.frame(0), scene.frame(1)
@@ -105,11 +105,11 @@ def test_a_mesh_that_stands_still_is_seen_from_all_sides_and_worn_by_all_faces(g
     assert torch.equal(meshes.vertices[0], meshes.vertices[1])
 
 
-@pytest.mark.parametrize("motion", ["gaze", "jaw", "blink", "expression"])
+@pytest.mark.parametrize("motion", ["gaze", "jaw", "blink", "expression", "talk"])
 @pytest.mark.parametrize("has_mesh", [True, False])
 def test_only_a_head_model_moves_its_face(generator: Generator, motion: str, has_mesh: bool):
     head = head_of(generator)
-    with pytest.raises(ConfigError, match=rf"motion {motion}: needs a head model.*choose orbit or interpolate\.$"):
+    with pytest.raises(ConfigError, match=rf"motion {motion}: needs a head model.*choose turn or orbit or interpolate\.$"):
         StillPerformance(head(head.neutral(1)) if has_mesh else None, motion)
 
 
@@ -117,7 +117,7 @@ def test_a_network_without_a_mesh_is_filmed_too():
     config = preset("tiny").generator
     shared = {field.name: getattr(config, field.name) for field in fields(TriplaneConfig)}
     network = TriplaneGenerator(TriplaneConfig(**shared)).eval().requires_grad_(False)
-    for motion in ("orbit", "interpolate"):
+    for motion in ("turn", "orbit", "interpolate"):
         frames = list(film(network, StillPerformance(None, motion, frames=3), CONFIG))
         assert [frame.shape for frame in frames] == [(64, 64, 3)] * 3
     with pytest.raises(UserError, match="leave out --mesh"):
