@@ -169,14 +169,14 @@ def report_curve(folder: Path, data: Path, out: Path, settings: MetricSettings) 
         raise UserError(f"--curve {folder}: no network-NNNNNN.safetensors in there; give the folder of a run.")
     lines = out.with_suffix(".jsonl")
     rows = [json.loads(line) for line in lines.read_text().splitlines()] if lines.is_file() else []
-    first = load_animatable(networks[0])
-    context = open_context(first, data, settings)
+    last = load_animatable(networks[-1])  # its rays, which may have grown, are those of the untrained network that all are compared with
+    context = open_context(last, data, settings)
     fresh: Mapping[str, Figure] | None = None
     for path in networks:
         kimg = int(path.stem.split("-")[1])
         if any(row["kimg"] == kimg for row in rows):
             continue
-        fresh = fresh or distribution(context, untrained_like(first))
+        fresh = fresh or distribution(context, untrained_like(last))
         network = load_animatable(path)
         own = distribution(context, network)
         values = {name: figure.value for name, figure in (own | avatar(context, network)).items()} | shares(own, fresh)
