@@ -3,8 +3,8 @@
 The data set is one that the network has never seen, with its last 500 portraits held out:
 `next3d data synthetic --num 2500 --resolution 128 --seed 8 --out test.zip`. Without `--data` it is made in a temporary folder first.
 
-With `--curve` it measures every network in a folder of snapshots with fewer images and writes a curve of every figure over the images
-seen (docs/demo-model.md).
+In square brackets stands each figure's floor: what true pictures reach. With `--curve` it measures every network in a folder of snapshots
+with fewer images and writes a curve of every figure over the images seen (docs/demo-model.md).
 """
 
 from __future__ import annotations
@@ -144,6 +144,11 @@ def open_context(network: Generator, data: Path, settings: MetricSettings) -> Co
     return network_context(network, dataset, settings, truncation=TRUNCATION, say=lambda line: click.echo(f"{line} ...", err=True))
 
 
+def conditions(figure: Figure) -> str:
+    """What a figure means, and what true pictures reach."""
+    return figure.note if figure.floor is None else f"[{figure.floor:.4g}] {figure.note}"
+
+
 def report_network(path: Path | None, data: Path, settings: MetricSettings) -> Report:
     """Every figure of one network beside its bar."""
     network = load_animatable(path)
@@ -156,7 +161,7 @@ def report_network(path: Path | None, data: Path, settings: MetricSettings) -> R
     values["animate_frames_per_second"] = frames_per_second(network, repeats=5 if settings is QUICK else 40)
     report, bars = Report("demo_model"), {aim.figure: aim for aim in BARS}
     for name, value in values.items():
-        note = (own | figures)[name].note if name in own | figures else ""
+        note = conditions((own | figures)[name]) if name in own | figures else ""
         text = bars[name].text() + ("" if bars[name].met(value) else "  MISSED") if name in bars else ""
         report.add(name, value, bar=text, note=note)
     return report

@@ -1,21 +1,22 @@
 """Reads faces off pictures alone: where the landmarks are, how the head is turned, what it does, where it looks.
 
-Three regressions one after the other (a cascade as in Xiong and De la Torre 2013, "Supervised descent method", with kernel ridge
+Four regressions one after the other (a cascade as in Xiong and De la Torre 2013, "Supervised descent method", with kernel ridge
 regressions for steps): from the whole picture to rough landmarks; from a window around those to better ones and the head's pose; from
-windows of mouth, eyes and face to everything. Each is fitted to what the one before says of pictures that it was not fitted to, so that
-it knows the errors it will be given. Nothing but the picture is looked at, not even to find the windows: a wrong face cannot be read as
-a right one because someone said where it should be. Nothing is downloaded; error on held-out real images is every figure's floor.
+windows of mouth, eyes and face to everything; from windows around the mouth and its corners, where they were then found to be, to what
+the mouth does: a smile moves its corners by a pixel. Each is fitted to what the one before says of pictures that it was not fitted to,
+so that it knows the errors it will be given. Nothing but the picture is looked at, not even to find the windows: a wrong face cannot be
+read as a right one because someone said where it should be. Nothing is downloaded; error on held-out real images is every figure's floor.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from training.metrics.controls import LEFT_EYE, RIGHT_EYE, Control
+from training.metrics.controls import LEFT_EYE, MOUTH_AND_CHIN, RIGHT_EYE, Control
 from training.metrics.face_state import LANDMARKS, FaceState, mirrored_state
 from training.metrics.kernel_ridge import KernelRidge
 from training.metrics.windows import at_most, cut_windows, window_features
@@ -25,9 +26,11 @@ LARGEST = 128
 OVERVIEW = 32
 """Side in pixels of the whole picture as the first regression sees it."""
 EYES = (RIGHT_EYE, LEFT_EYE)
+MOUTHS = (MOUTH_AND_CHIN,)
 MOUTH = tuple(range(48, 68))
+MOUTH_CORNERS = (48, 54)
 ALL = tuple(range(LANDMARKS))
-FACE_SIDE, MOUTH_SIDE, EYE_SIDE = 1.2, 0.6, 0.35
+FACE_SIDE, MOUTH_SIDE, EYE_SIDE, CORNER_SIDE = 1.2, 0.6, 0.35, 0.25
 """Half sides of windows, in root mean square distances of the landmarks from their mean."""
 WIDTH = 2.0
 """Width of the kernels."""
@@ -60,10 +63,18 @@ class Frame:
         """The inverse of `inside`."""
         return flat.unflatten(1, (LANDMARKS, 2)) * self.size + self.centre
 
+    def moved_to(self, landmarks: Tensor) -> Frame:
+        """The same place with better landmarks [N, 68, 2], which are relative to it."""
+        return replace(self, landmarks=self.outside(landmarks.flatten(1)))
+
     def window(self, images: Tensor, area: tuple[int, ...], side: float) -> Tensor:
         """Features [N, D] of the window around some of the landmarks."""
         half = side * self.size[:, 0]
         return window_features(cut_windows(images, self.landmarks[:, list(area)].mean(dim=1)[:, None], half, largest=LARGEST))
+
+
+GroupMaker = Callable[[Tensor, Frame, Tensor], list[Tensor]]
+"""Groups of features of pictures [N, 3, H, H] from where the faces are and how they are turned."""
 
 
 def _overview(images: Tensor) -> Tensor:
@@ -75,6 +86,18 @@ def _details(images: Tensor, frame: Frame, rotation: Tensor) -> list[Tensor]:
     """Groups of features for the last regression: face, mouth, both eyes, head pose."""
     eyes = torch.cat([frame.window(images, eye, EYE_SIDE) for eye in EYES], dim=1)
     return [frame.window(images, ALL, FACE_SIDE), frame.window(images, MOUTH, MOUTH_SIDE), eyes, rotation]
+
+
+def _mouth(images: Tensor, frame: Frame, rotation: Tensor) -> list[Tensor]:
+    """Groups of features for the mouth: all of it, its corners, head pose."""
+    corners = torch.cat([frame.window(images, (corner,), CORNER_SIDE) for corner in MOUTH_CORNERS], dim=1)
+    return [frame.window(images, MOUTH, MOUTH_SIDE), corners, rotation]
+
+
+def _grouped(make: GroupMaker, images: Tensor, frame: Frame, rotation: Tensor) -> list[Tensor]:
+    """Groups of features of any number of pictures, a chunk at a time."""
+    parts = [make(images[rows], _frame_part(frame, rows), rotation[rows]) for rows in _spans(len(images))]
+    return [torch.cat(part) for part in zip(*parts, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -90,6 +113,8 @@ class FaceReader:
     """All windows and rotation to everything."""
     eyes: KernelRidge
     """Eyes and rotation to gaze and controls."""
+    mouth: KernelRidge
+    """Mouth, its corners and rotation to controls."""
 
     @classmethod
     def fit(cls, images: Tensor, states: FaceState, controls: Mapping[str, Control]) -> FaceReader:
@@ -108,12 +133,13 @@ class FaceReader:
         targets = torch.cat([frame.inside(truth.landmarks), truth.rotation], dim=1)
         face, seen = KernelRidge.fit_left_out([overview, window], targets, width=WIDTH)
         frame, rotation = Frame.of(frame.outside(seen[:, :-3])), seen[:, -3:]
-        parts = [_details(images[rows], _frame_part(frame, rows), rotation[rows]) for rows in _spans(len(images))]
-        groups = [torch.cat(part) for part in zip(*parts, strict=True)]
+        groups = _grouped(_details, images, frame, rotation)
         relative = replace(truth, landmarks=frame.inside(truth.landmarks))
-        details = KernelRidge.fit(groups, relative.to_rows(), width=WIDTH)
+        details, seen = KernelRidge.fit_left_out(groups, relative.to_rows(), width=WIDTH)
         eyes = KernelRidge.fit(groups[2:], torch.cat([truth.gaze, truth.controls], dim=1), width=WIDTH)
-        return cls(controls, rough, face, details, eyes)
+        found = frame.moved_to(FaceState.from_rows(seen).landmarks)
+        mouth = KernelRidge.fit(_grouped(_mouth, images, found, rotation), truth.controls, width=WIDTH)
+        return cls(controls, rough, face, details, eyes, mouth)
 
     def read(self, images: Tensor) -> FaceState:
         """What images [N, 3, H, H] in [-1, 1] show."""
@@ -128,10 +154,14 @@ class FaceReader:
         groups = _details(images, frame, rotation)
         state = FaceState.from_rows(self.details.predict(groups))
         gaze, values = self.eyes.predict(groups[2:]).split([2, len(self.controls)], dim=1)
-        in_eyes = torch.tensor([control.areas == EYES for control in self.controls.values()])
-        return replace(
-            state, landmarks=frame.outside(state.landmarks.flatten(1)), gaze=gaze, controls=torch.where(in_eyes, values, state.controls)
-        )
+        found = frame.moved_to(state.landmarks)
+        mouth = self.mouth.predict(_mouth(images, found, rotation))
+        values = torch.where(self._in(EYES), values, torch.where(self._in(MOUTHS), mouth, state.controls))
+        return replace(state, landmarks=found.landmarks, gaze=gaze, controls=values)
+
+    def _in(self, areas: tuple[tuple[int, ...], ...]) -> Tensor:
+        """[C]: which controls show there."""
+        return torch.tensor([control.areas == areas for control in self.controls.values()])
 
 
 def _spans(count: int) -> Iterator[slice]:

@@ -140,6 +140,20 @@ def test_reading_needs_nothing_but_the_picture(avatar_context, truth):
     torch.testing.assert_close(alone, reader.read(truth(scenes)).to_rows(), atol=1e-5, rtol=1e-5)
 
 
+def test_jaw_and_smile_are_read_off_the_mouth_alone(avatar_context, truth):
+    """A last regression that says the same of every mouth makes all jaws and smiles alike, and leaves everything else as it was."""
+    reader, pictures = face_reader(avatar_context), truth(natural_scenes(avatar_context)[:6])
+    blind = replace(reader, mouth=replace(reader.mouth, weights=torch.zeros_like(reader.mouth.weights)))
+    seen, unseen = reader.read(pictures), blind.read(pictures)
+    for column, name in enumerate(known_controls(avatar_context)):
+        if name in ("jaw", "smile"):
+            assert unseen.controls[:, column].std() < 1e-6 < 1e-2 < seen.controls[:, column].std()
+        else:
+            assert torch.equal(unseen.controls[:, column], seen.controls[:, column])
+    assert torch.equal(unseen.landmarks, seen.landmarks)
+    assert torch.equal(unseen.gaze, seen.gaze)
+
+
 def test_heads_without_smiles_have_no_such_curve(mask_head: MaskHead, truth: TruthSampler):
     from training.metrics.face_state import avatar_controls
 
