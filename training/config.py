@@ -76,6 +76,8 @@ class LossConfig:
     mismatch_expression: float = 0.0
     """Share of those meshes that are the image's own head with only the expression, jaw and gaze of another: to look closely at eyes and
     mouth. Heads that are known as meshes alone cannot be taken apart, and all get another sample's."""
+    mismatch_directions: float = 0.0
+    """Share of those of the image's own head that keep jaw and gaze, too: only brows, lids, lips and cheeks give them away."""
     share_fakes: bool = False
     """Use one generator pass and one discriminator pass over the fakes for both networks' steps: both then see the weights from before
     the step. A quarter less work per image."""
@@ -85,10 +87,9 @@ class LossConfig:
             raise ConfigError("loss: r1_interval, density_interval and density_points must be at least 1")
         if min(self.gamma, self.density_weight, self.density_distance, self.mismatch_weight, self.surface_weight, self.label_noise) < 0:
             raise ConfigError("loss: gamma, density_distance, label_noise and all weights must not be negative")
-        if not (0 <= self.style_mixing <= 1 and 0 <= self.mismatch_expression <= 1):
-            raise ConfigError(
-                f"loss: style_mixing={self.style_mixing}, mismatch_expression={self.mismatch_expression}; expected probabilities"
-            )
+        for name in ("style_mixing", "mismatch_expression", "mismatch_directions"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"loss: {name}={getattr(self, name)}; expected a probability")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -326,7 +327,7 @@ def _shipped_recipe(config: TrainConfig) -> TrainConfig:
         config,
         data=replace(config.data, mirror=True),
         run=replace(config.run, kimg=400, snap=10),
-        loss=replace(config.loss, gamma=0.1, mismatch_weight=1.0, mismatch_expression=0.5, surface_weight=10.0),
+        loss=replace(config.loss, gamma=0.1, mismatch_weight=1.0, mismatch_expression=0.7, mismatch_directions=0.6, surface_weight=10.0),
         schedule=replace(config.schedule, blur_fade_kimg=10, raw_initial=32, raw_final=64, raw_fade_kimg=60),
     )
 

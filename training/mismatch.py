@@ -1,7 +1,8 @@
 """Meshes that a real image does not show, for the discriminator to tell from the right ones (Reed et al. 2016, matching-aware).
 
-Two kinds. Another person's head in another pose teaches to look at the mesh at all, and that is soon easy. The image's own head with only
-the expression, jaw and gaze of another teaches to look at eyes and mouth, which are a few pixels. Neighbours come from the sample's group
+Three kinds. Another person's head in another pose teaches to look at the mesh at all, and that is soon easy. The image's own head with only
+the expression, jaw and gaze of another teaches to look at eyes and mouth, which are a few pixels. The same with its own jaw and gaze, too,
+leaves brows, lids, lips and cheeks: nobody has to look at a smile where an open mouth tells. Neighbours come from the sample's group
 of the minibatch standard deviation, so that splitting a batch changes nothing.
 """
 
@@ -25,7 +26,9 @@ class Mismatch:
     group: int
     """Samples per group."""
     expression_share: float
-    """Probability of the second kind; heads that are known as meshes alone have none."""
+    """Probability of the second and third kind together; heads that are known as meshes alone have none."""
+    directions_share: float = 0.0
+    """Of these, the third kind."""
 
     def heads(self, head: HeadRow, position: Tensor) -> HeadRow:
         """For each of N heads one that it is not; `position` [N] are the global sample indices."""
@@ -36,8 +39,10 @@ class Mismatch:
         if self.expression_share == 0 or not isinstance(head, HeadParams):
             return others
         kept = self.draws.uniform("mismatch kind", position, 1) < self.expression_share  # [N, 1]
+        still = self.draws.uniform("mismatch directions", position, 1) < self.directions_share
         assert isinstance(others, HeadParams)
-        pose = torch.cat([head.pose[:, : Joint.JAW], others.pose[:, Joint.JAW :]], dim=1)
+        moving = torch.where(still[..., None], head.pose, others.pose)[:, Joint.JAW :]
+        pose = torch.cat([head.pose[:, : Joint.JAW], moving], dim=1)
         return replace(
             others,
             shape=torch.where(kept, head.shape, others.shape),

@@ -65,7 +65,8 @@ class Trainer:
         self.dtype = next(state.generator.parameters()).dtype
         self.draws = Draws(config.run.seed, self.dtype)
         self._mirror = Mirror(dataset.topology, device) if config.data.mirror else None
-        self._mismatch = Mismatch(self.draws, config.model.discriminator.group_size, config.loss.mismatch_expression)
+        shares = (config.loss.mismatch_expression, config.loss.mismatch_directions)
+        self._mismatch = Mismatch(self.draws, config.model.discriminator.group_size, *shares)
         expression = config.model.generator.mapping.expression_size > 0
         self._conditions = Conditions(dataset, expression=expression, mirror=config.data.mirror, device=device, dtype=self.dtype)
         use_precision(state.generator, state.discriminator, config.precision)

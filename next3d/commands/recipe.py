@@ -56,6 +56,7 @@ OPTIONS = (
     setting("--mesh-image", "model.discriminator.mesh_image", type=bool, help="Show the discriminator a rendering of the mesh.  [true]"),
     setting("--mismatch-weight", "loss.mismatch_weight", type=NOT_NEGATIVE, help="Weight of reals with others' meshes as fakes.  [preset]"),
     setting("--mismatch-expression", "loss.mismatch_expression", type=PROBABILITY, help="Share that differs in expression.  [preset]"),
+    setting("--mismatch-directions", "loss.mismatch_directions", type=PROBABILITY, help="… of those: not in jaw or gaze.  [preset]"),
     setting("--share-fakes", "loss.share_fakes", type=bool, help="Train both networks on one pass over the fakes: faster.  [preset]"),
     setting("--g-lr-mul", "generator_optimizer.multipliers", type=Factors(), help="Its factors for single parts: texture=0.5,decoder=0.1"),
     setting("--d-lr-mul", "discriminator_optimizer.multipliers", type=Factors(), help="The same for the discriminator's: b512=0.1"),

@@ -19,8 +19,8 @@ def heads(rng) -> HeadParams:
     return HeadParams(*(torch.rand(shape, generator=rng) for shape in shapes))
 
 
-def mismatched(heads: HeadParams, share: float, positions: torch.Tensor | None = None) -> HeadParams:
-    found = Mismatch(Draws(0), 4, share).heads(heads, torch.arange(8) if positions is None else positions)
+def mismatched(heads: HeadParams, share: float, positions: torch.Tensor | None = None, directions: float = 0.0) -> HeadParams:
+    found = Mismatch(Draws(0), 4, share, directions).heads(heads, torch.arange(8) if positions is None else positions)
     assert isinstance(found, HeadParams)
     return found
 
@@ -38,6 +38,16 @@ def test_expression_jaw_and_gaze_alone(heads):
     assert torch.equal(found.pose[:, : Joint.JAW], heads.pose[:, : Joint.JAW])
     assert torch.equal(found.pose[:, Joint.JAW :], heads.pose[NEIGHBOUR][:, Joint.JAW :])
     assert torch.equal(found.expression, heads.expression[NEIGHBOUR])
+
+
+def test_some_differ_in_nothing_but_directions(heads):
+    """Jaw and gaze stay for the share of the image's own heads that is asked for, and another person's head never keeps them."""
+    found = [mismatched(heads, 0.5, row, 0.3) for row in torch.arange(4000).reshape(-1, 8)]
+    own = torch.stack([(one.shape == heads.shape).all(dim=1) for one in found])
+    still = torch.stack([(one.pose == heads.pose).all(dim=(1, 2)) for one in found])
+    assert not (still & ~own).any()
+    assert float(still[own].float().mean()) == pytest.approx(0.3, abs=0.03)
+    assert all(torch.equal(one.expression, heads.expression[NEIGHBOUR]) for one in found)
 
 
 def test_the_share_is_that_of_samples_and_each_is_of_one_kind(heads):
