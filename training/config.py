@@ -322,12 +322,12 @@ def default_config(name: str, data: str) -> TrainConfig:
 
 def _shipped_recipe(config: TrainConfig) -> TrainConfig:
     """How the shipped generator was trained (docs/demo-model.md): longer than other small networks, with a close look at eyes and mouth,
-    which are a few pixels, at where the surface lies, and with coarse rays at first, when nothing fine is to be seen."""
+    which are a few pixels, and with coarse rays at first, when nothing fine is to be seen."""
     return replace(
         config,
         data=replace(config.data, mirror=True),
         run=replace(config.run, kimg=400, snap=10),
-        loss=replace(config.loss, gamma=0.1, mismatch_weight=1.0, mismatch_expression=0.7, mismatch_directions=0.6, surface_weight=10.0),
+        loss=replace(config.loss, gamma=0.3, mismatch_weight=1.0, mismatch_expression=0.5),
         schedule=replace(config.schedule, blur_fade_kimg=10, raw_initial=32, raw_final=64, raw_fade_kimg=60),
     )
 
