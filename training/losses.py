@@ -70,6 +70,7 @@ def surface_distance(depth: Tensor, mesh_depth: Tensor, face: Tensor) -> Tensor:
     """Mean distance along the rays between rendered depth and the mesh's, over the face, [N], world units; 0 where no face is seen.
 
     Pictures alone leave the surface loose: density that is spread out or lies too deep looks the same from the cameras there are.
+    Only the mean depth of a ray is asked for: density on both sides of the mesh has the right one, too.
 
     Args:
         depth, mesh_depth: [N, 1, r, r].
