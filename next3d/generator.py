@@ -118,7 +118,7 @@ class TriplaneGenerator(nn.Module):
         Args:
             resolution: r, neural rendering resolution; None takes the configuration's.
             sampling: where random numbers come from; None samples mid-points.
-            probe: receives "features".
+            probe: receives "features", and of every ray "ray_weights" and "ray_depths" [N, r * r, S - 1], intervals from near to far.
         """
         resolution = resolution or self.config.render.resolution
         rays = self.scheme.rays(camera, resolution)  # [N, r * r, 3]
@@ -128,6 +128,8 @@ class TriplaneGenerator(nn.Module):
         image, first = self.superres(features, styles.static, noise)  # [N, 3, H, H], [N, 3, H / 2, H / 2]
         if probe is not None:
             probe("features", features)
+            probe("ray_weights", sums.weights)
+            probe("ray_depths", sums.middles)
         return GeneratorOutput(
             image=image,
             image_raw=self.raw_image(features, first),

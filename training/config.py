@@ -63,7 +63,7 @@ class LossConfig:
     """What density shall not do: differ from a neighbour in a random direction ("l1"; EG3D, Sec. 4.4), vary along the axes
     ("total-variation"; Rudin et al. 1992), or become less on the way into the head, away from the viewer of the front ("monotonic")."""
     surface_weight: float = 0.0
-    """Weight of the distance between rendered depth and the mesh's over the face, world units; 0 leaves it out."""
+    """Weight of the mean distance from the mesh of what rays see, over the face, world units; 0 leaves it out."""
     label_noise: float = 0.0
     """Noise on the camera labels that the discriminator sees, in standard deviations of the data set's labels (EG3D, supplement:
     against overfitting to exact poses)."""

@@ -7,6 +7,7 @@ pairing: it sees one sample at a time, but for the standard deviation over a gro
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -98,6 +99,8 @@ class Fakes:
     planes: Planes
     latent: Tensor
     """[N, W], intermediate latents w, before a second one is mixed in: their running mean is what truncation pulls towards."""
+    rays: Mapping[str, Tensor]
+    """What `render` tells its probe: "features", "ray_weights" and "ray_depths"."""
 
 
 @dataclass(frozen=True)
@@ -116,8 +119,9 @@ class FakeMaker:
         styles = self._styles(step, swap_probability)
         identity = generator.identity(styles, noise=noise)
         planes = generator.animate(identity, step.mesh, rasters=step.rasters, noise=noise)
-        output = generator.render(planes, step.camera, styles, sampling=self._sampling(position), noise=noise)
-        return Fakes(output, planes, latent=styles.static[:, 0])  # mixing leaves the first row alone
+        rays: dict[str, Tensor] = {}
+        output = generator.render(planes, step.camera, styles, sampling=self._sampling(position), noise=noise, probe=rays.__setitem__)
+        return Fakes(output, planes, latent=styles.static[:, 0], rays=rays)  # mixing leaves the first row alone
 
     def _styles(self, step: StepInput, swap_probability: float) -> Styles:
         """Styles of fresh latents, conditioned on the sample's own camera or on another one."""

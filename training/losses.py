@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from next3d.generator import Generator
+from next3d.render.compositing import MIN_TOTAL
 from next3d.types import Planes
 from torch_utils.ops.resize import resize
 
@@ -66,18 +67,22 @@ def _densities(generator: Generator, planes: Planes, points: list[Tensor]) -> tu
     return generator.density(planes, torch.cat(points, dim=1)).chunk(len(points), dim=1)
 
 
-def surface_distance(depth: Tensor, mesh_depth: Tensor, face: Tensor) -> Tensor:
-    """Mean distance along the rays between rendered depth and the mesh's, over the face, [N], world units; 0 where no face is seen.
+def surface_distance(weights: Tensor, depths: Tensor, mesh_depth: Tensor, face: Tensor) -> Tensor:
+    """Mean distance along the rays of what they see from the mesh, over the face, [N], world units; 0 where no face is seen.
 
-    Pictures alone leave the surface loose: density that is spread out or lies too deep looks the same from the cameras there are.
-    Only the mean depth of a ray is asked for: density on both sides of the mesh has the right one, too.
+    Pictures alone leave the surface loose: density that is spread out or lies too deep looks the same from the cameras there are. It is
+    the mean of the distances that counts, not the distance of a ray's mean depth: density in front of the mesh and behind it has a good
+    mean, but no surface.
 
     Args:
-        depth, mesh_depth: [N, 1, r, r].
+        weights, depths: [N, r * r, S], what intervals of the rays contribute, and how far away they are.
+        mesh_depth: [N, 1, r, r].
         face: [N, 1, r, r] in [0, 1], how much of a pixel counts.
     """
-    gap = (depth - mesh_depth).abs() * face
-    return gap.sum(dim=(1, 2, 3)) / face.sum(dim=(1, 2, 3)).clamp_min(1)
+    share = weights / weights.sum(dim=2, keepdim=True).clamp_min(MIN_TOTAL)
+    gap = (share * (depths - mesh_depth.flatten(2).transpose(1, 2)).abs()).sum(dim=2)  # [N, r * r]
+    covered = face.flatten(1)
+    return (gap * covered).sum(dim=1) / covered.sum(dim=1).clamp_min(1)
 
 
 def blur(images: Tensor, sigma: float) -> Tensor:

@@ -270,7 +270,7 @@ class Phases:
         loss = self._density_loss(fakes, part, settings)
         if part.mesh_depth is None or part.face is None:
             return loss
-        distance = surface_distance(fakes.output.depth, part.mesh_depth, part.face)
+        distance = surface_distance(fakes.rays["ray_weights"], fakes.rays["ray_depths"], part.mesh_depth, part.face)
         return loss + self._mean("loss/surface", distance, settings) * self.config.surface_weight
 
     def _density_loss(self, fakes: Fakes, part: StepInput, settings: StepSettings) -> Tensor:

@@ -50,7 +50,7 @@ OPTIONS = (
     setting("--density-reg", "loss.density_weight", type=NOT_NEGATIVE, help="Weight of the density regularisation.  [0.25]"),
     setting("--density-reg-every", "loss.density_interval", type=AT_LEAST_1, help="Steps from one such regularisation to the next.  [4]"),
     setting("--density-reg-p-dist", "loss.density_distance", type=NOT_NEGATIVE, help="Distance between its points, world units.  [0.004]"),
-    setting("--surface-weight", "loss.surface_weight", type=NOT_NEGATIVE, help="Weight of depth's distance from the mesh.  [preset]"),
+    setting("--surface-weight", "loss.surface_weight", type=NOT_NEGATIVE, help="Weight of the density's distance from the mesh.  [preset]"),
     setting("--style-mixing-prob", "loss.style_mixing", type=PROBABILITY, help="Probability of styles from two latents.  [0]"),
     setting("--kind", "model.generator.kind", type=KINDS, help="Conventions: ours, or those of published weights to go on from.  [next3d]"),
     setting("--mesh-image", "model.discriminator.mesh_image", type=bool, help="Show the discriminator a rendering of the mesh.  [true]"),

@@ -26,6 +26,8 @@ class RaySums:
     """[N, R, 1], world units; the far end for empty rays."""
     weights: Tensor
     """[N, R, S - 1], per interval from near to far; >= 0, sum <= 1."""
+    middles: Tensor
+    """[N, R, S - 1], world units, the middles of those intervals."""
 
 
 def composite(
@@ -59,13 +61,14 @@ def composite(
     weights = interval_weights(density.gather(-1, order), ordered)  # [N, R, S - 1]
     # The sum over interval mid-points is the sum over samples of the mean of the two neighbouring weights.
     per_sample = 0.5 * (F.pad(weights, (0, 1)) + F.pad(weights, (1, 0)))  # [N, R, S]
+    middles = 0.5 * (ordered[..., 1:] + ordered[..., :-1])
     total = weights.sum(dim=-1, keepdim=True)
-    mean_depth = (per_sample * ordered).sum(dim=-1, keepdim=True) / total.clamp_min(MIN_TOTAL)
+    mean_depth = (weights * middles).sum(dim=-1, keepdim=True) / total.clamp_min(MIN_TOTAL)
     near, far = (ordered[..., :1], ordered[..., -1:]) if depth_limits == "ray" else depths.aminmax()
     depth = torch.where(total > MIN_TOTAL, mean_depth, far).clamp(near, far)  # rounding may leave the interval
     unordered = torch.zeros_like(per_sample).scatter(-1, order, per_sample)
     sums = [weighted_sum(share, part) for share, part in zip(unordered.split(counts, dim=-1), parts, strict=True)]  # [N, R, C] each
-    return RaySums(functools.reduce(torch.add, sums), depth, weights)
+    return RaySums(functools.reduce(torch.add, sums), depth, weights, middles)
 
 
 def interval_weights(density: Tensor, depths: Tensor) -> Tensor:

@@ -5,8 +5,9 @@ import math
 import pytest
 import torch
 
+from next3d.render.compositing import interval_weights
 from next3d.types import Planes
-from training.losses import blur, density_difference, gradient_penalty, judged_fake, judged_real, resize_raw
+from training.losses import blur, density_difference, gradient_penalty, judged_fake, judged_real, resize_raw, surface_distance
 
 
 def test_terms_are_one_number_per_sample(rng):
@@ -64,3 +65,35 @@ def test_density_difference_measures_slope():
     difference = density_difference(Slope(), Planes(torch.zeros(2, 3, 1, 1, 1)), points, offsets)
     assert difference.shape == (2,)
     torch.testing.assert_close(difference, torch.full((2,), 3 * 0.01 * math.sqrt(2 / math.pi)), rtol=0.05, atol=0)
+
+
+def test_surface_distance_is_the_mean_distance_of_what_rays_see(rng):
+    """Matter at the mesh costs nothing, matter elsewhere its distance; that before and behind it balances out is no excuse."""
+    depths = torch.tensor([2.3, 2.5, 2.7]).expand(1, 4, 3)
+    mesh_depth, face = torch.full((1, 1, 2, 2), 2.5), torch.tensor([[[[1.0, 1.0], [0.0, 0.0]]]])
+    at_mesh, around, lost = torch.tensor([0.0, 0.9, 0.0]), torch.tensor([0.4, 0.0, 0.4]), torch.rand(3, generator=rng)
+
+    def distance(*rays):
+        return float(surface_distance(torch.stack(rays)[None], depths, mesh_depth, face))
+
+    assert distance(at_mesh, at_mesh, lost, lost) == pytest.approx(0, abs=1e-6)
+    assert distance(around, around, lost, lost) == pytest.approx(0.2)
+    assert distance(at_mesh, around, lost, lost) == pytest.approx(0.1)
+    assert float(surface_distance(torch.stack([around] * 4)[None], depths, mesh_depth, torch.zeros_like(face))) == 0
+
+
+def test_surface_distance_draws_density_to_the_mesh():
+    """Descending it gathers a ray's density at the mesh, from both sides."""
+    depths = torch.linspace(2, 3, 41)[None, None]
+    density = torch.full((1, 1, 41), 3.0, requires_grad=True)  # evenly spread
+    mesh_depth, face = torch.full((1, 1, 1, 1), 2.4), torch.ones(1, 1, 1, 1)
+    middles = (depths[..., 1:] + depths[..., :-1]) / 2
+    optimizer, ends = torch.optim.Adam([density], lr=0.1), []
+    for _ in range(200):
+        loss = surface_distance(interval_weights(density, depths), middles, mesh_depth, face).sum()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        ends.append(float(loss.detach()))
+    assert ends[-1] < 0.2 * ends[0]
+    assert abs(float(middles[0, 0, interval_weights(density, depths).argmax()]) - 2.4) < 0.03

@@ -156,8 +156,8 @@ def test_loss_configuration_documents_its_defaults():
     assert full.generator_optimizer.betas == full.discriminator_optimizer.betas == (0.0, 0.99)
 
 
-def test_the_surface_term_pulls_depth_to_the_mesh(dataset):
-    """After a few steps the faces' depth is nearer to the mesh than without the term; it is noted under its name."""
+def test_the_surface_term_pulls_density_to_the_mesh(dataset):
+    """After a few steps the faces' density is nearer to the mesh than without the term; it is noted under its name."""
     ends = []
     for weight in (0.0, 100.0):
         config = tiny_config(surface_weight=weight, share_fakes=True)
@@ -170,9 +170,11 @@ def test_the_surface_term_pulls_depth_to_the_mesh(dataset):
 
 @torch.no_grad()
 def surface_gap(trainer: Trainer, dataset) -> float:
-    """Mean distance of rendered depth from the mesh over the faces of some samples."""
+    """Mean distance of density from the mesh over the faces of some samples."""
     batch, generator = dataset.read(range(8)), trainer.state.generator
-    mesh, label = dataset.head_mesh(batch), batch.camera.to_label()
-    depth = generator(torch.zeros(8, generator.config.latent_size), label, mesh).depth
-    truth, face = render_face_depth(mesh, batch.camera, generator.topology, depth.shape[-1])
-    return float(surface_distance(depth, truth, face).mean())
+    mesh, camera = dataset.head_mesh(batch), batch.camera
+    styles = generator.mapping(torch.zeros(8, generator.config.latent_size), camera.to_label())
+    rays: dict[str, torch.Tensor] = {}
+    generator.render(generator.animate(generator.identity(styles), mesh), camera, styles, probe=rays.__setitem__)
+    truth, face = render_face_depth(mesh, camera, generator.topology, generator.config.render.resolution)
+    return float(surface_distance(rays["ray_weights"], rays["ray_depths"], truth, face).mean())
