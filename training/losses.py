@@ -79,10 +79,11 @@ def surface_distance(weights: Tensor, depths: Tensor, mesh_depth: Tensor, face: 
         mesh_depth: [N, 1, r, r].
         face: [N, 1, r, r] in [0, 1], how much of a pixel counts.
     """
-    share = weights / weights.sum(dim=2, keepdim=True).clamp_min(MIN_TOTAL)
-    gap = (share * (depths - mesh_depth.flatten(2).transpose(1, 2)).abs()).sum(dim=2)  # [N, r * r]
+    gap = (depths - mesh_depth.flatten(2).transpose(1, 2)).abs()
+    # One division per ray, not per interval: there are millions of those.
+    mean_gap = torch.linalg.vecdot(weights, gap) / weights.sum(dim=2).clamp_min(MIN_TOTAL)  # [N, r * r]
     covered = face.flatten(1)
-    return (gap * covered).sum(dim=1) / covered.sum(dim=1).clamp_min(1)
+    return (mean_gap * covered).sum(dim=1) / covered.sum(dim=1).clamp_min(1)
 
 
 def blur(images: Tensor, sigma: float) -> Tensor:

@@ -17,7 +17,7 @@ from next3d.head.model import HeadModel
 from next3d.media.images import color_depth, make_grid, resize, save_png
 from next3d.media.performance import at_rest, front_camera, seed_heads
 from next3d.media.scene import device_of, mesh_picture, pose_face, seed_styles
-from next3d.media.shapes import Surface, density_grid, extract_surface, grid_axis, largest_part, save_ply
+from next3d.media.shapes import Surface, density_grid, extract_surface, grid_axis, largest_part, part_at, save_ply
 from next3d.render.cameras import PORTRAIT_RADIUS
 from next3d.render.mesh_image import BACKGROUND, render_mesh_image
 from next3d.types import Camera, GeneratorOutput, HeadMesh, Planes, Styles
@@ -98,19 +98,31 @@ def make_sample(
     if not config.shapes:
         return pictures, None
     try:
-        surface = face_surface(generator, planes, resolution=config.shape_resolution, level=config.shape_level)
+        surface = face_surface(generator, planes, resolution=config.shape_resolution, level=config.shape_level, mesh=mesh)
     except UserError as error:
         raise UserError(f"seed {seed}: {error}") from error
     return pictures, surface
 
 
-def face_surface(generator: TriplaneGenerator, planes: Planes, *, resolution: int, level: float, back: float = -math.inf) -> Surface:
-    """The surface of one face's planes at a density of `level` per world unit, without loose crumbs and what lies behind z = `back`."""
+def face_surface(
+    generator: TriplaneGenerator,
+    planes: Planes,
+    *,
+    resolution: int,
+    level: float,
+    mesh: HeadMesh | None = None,
+    back: float = -math.inf,
+) -> Surface:
+    """The surface of one face's planes at a density of `level` per world unit, without what lies behind z = `back`.
+
+    Of its connected parts only the one that lies at the mesh stays, or the largest if there is no mesh.
+    """
     box = generator.config.render.box_warp
     device = planes.features.device
     grid = density_grid(lambda points: F.softplus(generator.density(planes, points) - 1), resolution, box, device=device)
     grid[:, :, grid_axis(resolution, box) < back] = 0
-    return largest_part(extract_surface(grid, level, box))
+    surface = extract_surface(grid, level, box)
+    return largest_part(surface) if mesh is None else part_at(surface, mesh.vertices[0].cpu().numpy())
 
 
 def surface_level(generator: Generator, planes: Planes, mesh: HeadMesh, output: GeneratorOutput, camera: Camera) -> float:

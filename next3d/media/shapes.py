@@ -91,6 +91,21 @@ def extract_surface(density: Tensor, level: float, box: float) -> Surface:
 
 def largest_part(surface: Surface) -> Surface:
     """The connected part with the most triangles: drops the crumbs that a young density field leaves in the air."""
+    part = _connected_parts(surface)
+    return _only(surface, part == np.bincount(part[surface.faces[:, 0]]).argmax())
+
+
+def part_at(surface: Surface, points: NDArray[np.float32]) -> Surface:
+    """The connected part that lies next to most of the points [n, 3]: the head, given its mesh, even where a background is larger."""
+    from scipy.spatial import KDTree
+
+    part = _connected_parts(surface)
+    _, nearest = KDTree(surface.vertices).query(points)
+    return _only(surface, part == np.bincount(part[nearest]).argmax())
+
+
+def _connected_parts(surface: Surface) -> NDArray[np.int32]:
+    """[V]: number of the connected part that each vertex belongs to."""
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components
 
@@ -98,10 +113,13 @@ def largest_part(surface: Surface) -> Surface:
     rows, columns = np.concatenate([first, second], axis=1)
     count = len(surface.vertices)
     _, part = connected_components(coo_matrix((np.ones(len(rows)), (rows, columns)), shape=(count, count)), directed=False)
-    keep = part == np.bincount(part[surface.faces[:, 0]]).argmax()
+    return part
+
+
+def _only(surface: Surface, keep: NDArray[np.bool_]) -> Surface:
+    """The vertices [V] that `keep` names, and the triangles between them."""
     renumber = np.cumsum(keep) - 1
-    faces = renumber[surface.faces[keep[surface.faces[:, 0]]]]
-    return Surface(surface.vertices[keep], faces)
+    return Surface(surface.vertices[keep], renumber[surface.faces[keep[surface.faces[:, 0]]]])
 
 
 def save_ply(path: str | Path, surface: Surface) -> None:

@@ -173,7 +173,7 @@ class Showcase:
         level = config.shape_level or surface_level(self.generator, planes, mesh, output, camera)
         back = float(mesh.vertices[..., 2].min()) - BEHIND_HEAD
         try:
-            surface = face_surface(self.generator, planes, resolution=config.shape_resolution, level=level, back=back)
+            surface = face_surface(self.generator, planes, resolution=config.shape_resolution, level=level, mesh=mesh, back=back)
         except UserError as error:
             raise UserError(f"seed {seed}: {error}") from error
         for yaw in SURFACE_YAWS:

@@ -11,7 +11,7 @@ import trimesh
 from torch import Tensor
 
 from dnnlib.errors import UserError
-from next3d.media.shapes import Surface, density_grid, extract_surface, largest_part, save_ply
+from next3d.media.shapes import Surface, density_grid, extract_surface, largest_part, part_at, save_ply
 
 CENTRE = torch.tensor([0.1, -0.05, 0.2])
 
@@ -57,13 +57,29 @@ def test_no_surface_is_a_sentence():
         extract_surface(torch.ones(4, 4, 4), 10, 1.0)
 
 
+def beside(first: Surface, second: Surface) -> Surface:
+    """Two surfaces as one."""
+    faces = np.concatenate([first.faces, second.faces + len(first.vertices)])
+    return Surface(np.concatenate([first.vertices, second.vertices]), faces)
+
+
 def test_only_the_largest_part_stays():
     big = extract_surface(density_grid(ball, 32, 1.0), 10, 1.0)
     small = Surface(big.vertices[:3] + 5, np.array([[0, 1, 2]]))
-    both = Surface(np.concatenate([small.vertices, big.vertices]), np.concatenate([small.faces, big.faces + 3]))
-    kept = largest_part(both)
+    kept = largest_part(beside(small, big))
     assert len(kept.faces) == len(big.faces)
     assert volume(kept) == pytest.approx(volume(big))
+
+
+def test_the_part_at_the_mesh_stays_however_small(rng: torch.Generator):
+    """A background with more triangles than the head does not replace it."""
+    head, background = (extract_surface(density_grid(ball, count, 1.0), 10, 1.0) for count in (16, 32))
+    both = beside(Surface(background.vertices - np.float32([0, 0, 2]), background.faces), head)
+    mesh = (CENTRE + 0.3 * torch.randn(200, 3, generator=rng)).numpy()
+    kept = part_at(both, mesh)
+    assert np.array_equal(kept.vertices, head.vertices)
+    assert np.array_equal(kept.faces, head.faces)
+    assert np.array_equal(largest_part(both).faces, background.faces)
 
 
 def test_ply_reads_back(tmp_path: Path):
