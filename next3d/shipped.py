@@ -9,7 +9,7 @@ from dnnlib.errors import CheckpointError
 
 SHIPPED_NETWORK = Path(__file__).parent / "assets" / "demo-128.safetensors"
 """Half-precision weights; the card beside it, `demo-128.md`, says what they were trained on and what they are good for."""
-SHIPPED_SHA256 = "38819b8bbac53587b63d6ceec707955c03df23177e10f580775b8aa62a5b9a7c"
+SHIPPED_SHA256 = "92ee5456e31bf8c7bc1062bd1bd7d37f3246c34b5857e815d95373fb17478a78"
 """Of that file."""
 
 
