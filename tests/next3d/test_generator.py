@@ -262,10 +262,14 @@ def test_probes(tiny_generator, toy):
     styles = network.mapping(latents(1), c)
     planes = network.animate(network.identity(styles), toy.mesh(), probe=seen.__setitem__)
     output = network.render(planes, Camera.from_label(c), styles, probe=seen.__setitem__)
-    assert set(seen) == {"texture_planes", "mouth_crop", "mouth", "stitched", "blended", "planes", "features"}
+    rays = {"ray_weights", "ray_depths"}
+    assert set(seen) == {"texture_planes", "mouth_crop", "mouth", "stitched", "blended", "planes", "features"} | rays
     assert torch.equal(seen["planes"], planes.features)
     assert torch.equal(seen["features"][:, :3], output.image_raw)
     assert seen["mouth_crop"].shape == (1, 4, 16, 16)
+    weights, depths = seen["ray_weights"], seen["ray_depths"]
+    torch.testing.assert_close(weights.sum(dim=2), output.weights.flatten(1))
+    torch.testing.assert_close((weights * depths).sum(dim=2) / weights.sum(dim=2), output.depth.flatten(1))
 
 
 def test_equal_seeds_give_equal_generators(toy):
